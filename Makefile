@@ -1,0 +1,121 @@
+# The targets of the README; CMake and Ninja do the work. `./run TARGET` first installs what a target lacks.
+# Variables one may set: JOBS, ASAN_TESTS, TSAN_TESTS (test programs to build and run under sanitizers).
+
+JOBS ?= $(shell nproc)
+SETUP_SECONDS ?= 0
+ASAN_TESTS ?= core data ops graph models parallel program planner backend executor optim checkpoint inference train
+TSAN_TESTS ?= executor
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := build
+.PHONY: setup build demo quick test test-all bench goldens format check clean \
+        merges austen configure test-build stages stage-quick stage-slow stage-all stage-asan stage-tsan
+
+SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+RELEASE = build/release
+TEST = build/test
+CONFIGURE = cmake -G Ninja -S . -Wno-dev --log-level=WARNING
+
+# --- set-up -----------------------------------------------------------------------------------------------------
+
+setup: merges austen
+
+merges:
+	@tools/fetch/gpt2_merges
+
+austen:
+	@tools/fetch/austen
+
+# --- the program ------------------------------------------------------------------------------------------------
+
+build: configure
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet
+
+configure:
+	@$(CONFIGURE) -B $(RELEASE) -DCMAKE_BUILD_TYPE=Release -DSLUICE_TESTS=OFF
+
+demo: austen build
+	@tools/demo
+
+bench: build
+	@bench/run.py
+
+# --- checks that need no test ------------------------------------------------------------------------------------
+
+check: configure
+	@tools/check_layers --self-test
+	@tools/check_layers
+	@tools/check_sizes --self-test
+	@tools/check_sizes
+	@clang-format --dry-run -Werror $(SOURCES)
+	@tools/tidy $(RELEASE)
+
+format:
+	@clang-format -i $(SOURCES)
+
+# --- tests --------------------------------------------------------------------------------------------------------
+
+# $(call run_tests,BUILD FOLDER,LABEL,MORE OPTIONS): one ctest run; what it writes is counted by tools/test_counts.
+run_tests = cd $(1) && ctest --output-on-failure --no-tests=ignore -j $(JOBS) -L '^$(2)$$' $(3) \
+            --output-junit results/$(2).ctest.xml
+
+# $(call sanitized,FOLDER,SANITIZERS,ROOMS): builds the rooms' tests so, and runs the quick ones.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+sanitized = $(CONFIGURE) -B $(1) -DCMAKE_BUILD_TYPE=Sanitize -DCMAKE_CXX_FLAGS_SANITIZE=-O1 -DSLUICE_SANITIZE=$(2) && \
+            ninja -C $(1) -j $(JOBS) --quiet $(addprefix test_,$(3)) && \
+            ($(call run_tests,$(1),quick,-R '^test_($(subst $(space),|,$(strip $(3))))\.'))
+
+test-build: merges
+	@rm -rf build/*/results
+	@$(CONFIGURE) -B $(TEST) -DCMAKE_BUILD_TYPE=Release -DSLUICE_TESTS=ON
+	@ninja -C $(TEST) -j $(JOBS) --quiet
+
+quick: test-build
+	@code=0; $(MAKE) stage-quick || code=1; tools/test_counts $(TEST)/results || code=1; exit $$code
+
+stage-quick:
+	@$(call run_tests,$(TEST),quick)
+
+stage-slow:
+	@$(call run_tests,$(TEST),slow)
+
+stage-all:
+	@$(call run_tests,$(TEST),all)
+
+stage-asan:
+	@$(call sanitized,build/asan,address$(comma)undefined,$(ASAN_TESTS))
+
+stage-tsan:
+	@$(call sanitized,build/tsan,thread,$(TSAN_TESTS))
+
+# Every stage runs and is timed, whatever the ones before it found; without a build there is nothing to run.
+stages:
+	@tools/timed --start $(SETUP_SECONDS)
+	@tools/timed set-up 3 $(MAKE) merges
+	@tools/timed checks 2 $(MAKE) check
+	@tools/timed --must 'CPU build' 8 $(MAKE) test-build
+	@tools/timed 'quick tests' 1 $(MAKE) stage-quick
+	@tools/timed 'slow tests' 9 $(MAKE) stage-slow
+	@tools/timed sanitizers 7 $(MAKE) -k stage-asan stage-tsan
+
+# The last line counts tests; a stage that failed without a failed test (a check, the build) counts as one.
+report = code=0; tools/timed --table || code=1; \
+         tools/test_counts --stages build/times.tsv $(TEST)/results build/asan/results build/tsan/results || code=1; \
+         exit $$code
+
+test:
+	@rm -rf build/*/results; $(MAKE) stages; $(report)
+
+test-all:
+	@rm -rf build/*/results; $(MAKE) stages && tools/timed 'longest tests' 60 $(MAKE) stage-all; $(report)
+
+# Remakes the committed fixtures from Transformers: needs PyTorch, which nothing else here does.
+goldens:
+	@test -d build/venv || python3 -m venv build/venv
+	@build/venv/bin/pip install --quiet torch transformers
+	@build/venv/bin/python tools/goldens/make_goldens.py
+
+clean:
+	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before

@@ -1,0 +1,41 @@
+// A backend runs ops and owns memory of one device. It has no policy: what runs when, and where
+// every value lies, is decided by the program.
+//
+// Threads: run() is called by one lane at a time (the compute lane); copy() by the copy lanes.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "core/tensor.h"
+#include "ops/all.h"
+
+namespace sluice {
+
+// What one op sees when it runs: its graph's values by id (absent ones are empty tensors), scratch
+// memory of at least workspace_bytes(op), and whether accumulators start anew.
+struct Frame {
+  std::span<const Tensor> values;
+  std::span<std::byte> workspace;
+  bool first = true;
+
+  const Tensor& operator[](Id id) const { return values[static_cast<std::size_t>(id)]; }
+  bool has(Id id) const {
+    return id != no_value && static_cast<bool>(values[static_cast<std::size_t>(id)]);
+  }
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;
+  // Memory of the device, 4 KiB aligned, zeroed; throws Exit::memory. Lives until the backend dies.
+  virtual std::byte* take(std::int64_t bytes) = 0;
+  virtual void run(const Op& op, const Frame& frame) = 0;
+  // From host memory to the device.
+  virtual void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) = 0;
+};
+
+}  // namespace sluice

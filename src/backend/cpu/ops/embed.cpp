@@ -1,0 +1,81 @@
+// Embed reads and writes M·D floats; EmbedGrad reads M·D and updates M·D of the table (and clears
+// V·D of it in the first micro-batch). Limit of both: those bytes over the memory bandwidth.
+//
+// ids_M  table_VD  y_MD  (M tokens, V rows, D columns)
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/ops/ops.h"
+
+namespace sluice {
+namespace {
+
+constexpr std::int64_t token_block = 32;
+constexpr std::int64_t row_block = 128;
+constexpr std::int64_t column_strip = 64;
+
+std::int64_t blocks(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
+
+// Batch data is input: an id outside the table is refused, the first one by name.
+void expect_inside(const std::int32_t* ids, std::int64_t count, std::int64_t rows) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    require(0 <= ids[i] && ids[i] < rows, [&] {
+      return Error(
+          Exit::input,
+          {.what = fmt::format("id {} is outside an embedding table of {} rows", ids[i], rows),
+           .where = fmt::format("token {} of the batch", i),
+           .expected = fmt::format("0 <= id < {}", rows),
+           .found = fmt::format("{}", ids[i]),
+           .tries = {"data written with this model's tokenizer"}});
+    });
+  }
+}
+
+}  // namespace
+
+void run(CpuBackend& cpu, const Frame& frame, const Embed& op) {
+  const Tensor& table = frame[op.table];
+  const std::int64_t count = frame[op.ids].count();
+  const std::int64_t width = table.cols();
+  const std::int32_t* ids_M = frame[op.ids].data<std::int32_t>();
+  const float* table_VD = table.data<float>();
+  float* y_MD = frame[op.y].data<float>();
+  expect_inside(ids_M, count, table.rows());
+  cpu.pool().run(blocks(count, token_block), [&](std::int64_t task, int) {
+    const std::int64_t end = std::min(count, (task + 1) * token_block);
+    for (std::int64_t i = task * token_block; i < end; ++i) {
+      std::memcpy(y_MD + i * width, table_VD + ids_M[i] * width,
+                  static_cast<std::size_t>(width) * sizeof(float));
+    }
+  });
+}
+
+// Tasks are strips of columns: each walks all tokens in order, so a row's sum has one order.
+void run(CpuBackend& cpu, const Frame& frame, const EmbedGrad& op) {
+  const Tensor& dtable = frame[op.dtable];
+  const std::int64_t count = frame[op.ids].count();
+  const std::int64_t rows = dtable.rows();
+  const std::int64_t width = dtable.cols();
+  const std::int32_t* ids_M = frame[op.ids].data<std::int32_t>();
+  const float* dy_MD = frame[op.dy].data<float>();
+  float* dtable_VD = dtable.data<float>();
+  expect_inside(ids_M, count, rows);
+  if (frame.first) {
+    cpu.pool().run(blocks(rows, row_block), [&](std::int64_t task, int) {
+      const std::int64_t begin = task * row_block;
+      const std::int64_t size = std::min(row_block, rows - begin) * width;
+      std::fill_n(dtable_VD + begin * width, size, 0.0f);
+    });
+  }
+  cpu.pool().run(blocks(width, column_strip), [&](std::int64_t task, int) {
+    const std::int64_t begin = task * column_strip;
+    const std::int64_t size = std::min(column_strip, width - begin);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float* from = dy_MD + i * width + begin;
+      float* to = dtable_VD + ids_M[i] * width + begin;
+      for (std::int64_t d = 0; d < size; ++d) to[d] += from[d];
+    }
+  });
+}
+
+}  // namespace sluice

@@ -1,0 +1,13 @@
+// Pack: a weight in the tiles that gemm() streams. Each number is read and written once; limit:
+// 8 bytes per weight over the memory bandwidth.
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/ops/ops.h"
+
+namespace sluice {
+
+void run(CpuBackend& cpu, const Frame& frame, const Pack& op) {
+  pack_b(cpu.pool(), op.k, op.n, frame[op.w].data<float>(), op.transposed ? op.k : op.n,
+         op.transposed, frame[op.packed].data<float>());
+}
+
+}  // namespace sluice

@@ -1,0 +1,28 @@
+// The backend that owns no memory and computes nothing: it lets an executor walk the program of a
+// model that no machine here could hold, and counts what it was asked to do.
+//
+// Threads: as Backend says; the counts are read when nothing runs.
+#pragma once
+
+#include "backend/backend.h"
+
+namespace sluice {
+
+class NullBackend final : public Backend {
+ public:
+  std::string_view name() const override { return "null"; }
+  std::byte* take(std::int64_t bytes) override;  // nullptr: nothing may be read or written
+  void run(const Op& op, const Frame& frame) override;
+  void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override;
+
+  std::int64_t ops() const { return ops_; }                    // run() calls
+  std::int64_t bytes_taken() const { return bytes_taken_; }    // asked of take()
+  std::int64_t bytes_copied() const { return bytes_copied_; }  // asked of copy_in()
+
+ private:
+  std::int64_t ops_ = 0;
+  std::int64_t bytes_taken_ = 0;
+  std::int64_t bytes_copied_ = 0;
+};
+
+}  // namespace sluice

@@ -1,0 +1,68 @@
+// GPT-2 as Hugging Face names and describes it (GPT2LMHeadModel).
+#include <nlohmann/json.hpp>
+
+#include "models/tables.h"
+
+namespace sluice {
+
+std::string gpt2_tensor_name(LayerKind kind, int block, const std::string& name) {
+  if (kind == LayerKind::block) return fmt::format("transformer.h.{}.{}", block, name);
+  if (name == "lm_head") return "lm_head.weight";
+  if (kind == LayerKind::embedding) return fmt::format("transformer.{}.weight", name);
+  return fmt::format("transformer.{}", name);
+}
+
+std::vector<std::string> gpt2_absent_biases() {
+  return {"attn.c_attn.bias", "attn.c_proj.bias", "mlp.c_fc.bias", "mlp.c_proj.bias"};
+}
+
+nlohmann::json gpt2_to_config(const ModelConfig& c) {
+  return {{"model_type", "gpt2"},
+          {"architectures", {"GPT2LMHeadModel"}},
+          {"n_layer", c.layers},
+          {"n_embd", c.width},
+          {"n_head", c.heads},
+          {"n_positions", c.context},
+          {"n_ctx", c.context},
+          {"n_inner", c.inner_width()},
+          {"vocab_size", c.vocab},
+          {"activation_function", activation_of_gelu(c.gelu)},
+          {"layer_norm_epsilon", c.norm_eps},
+          {"initializer_range", c.init_std},
+          {"tie_word_embeddings", c.tied},
+          {"scale_attn_weights", true},
+          {"attn_pdrop", 0.0},
+          {"embd_pdrop", 0.0},
+          {"resid_pdrop", 0.0},
+          {"dtype", "float32"}};
+}
+
+ModelConfig gpt2_from_config(const nlohmann::json& json) {
+  ModelConfig c;
+  c.family = "gpt2";
+  c.layers = integer_field(json, "n_layer");
+  c.width = integer_field(json, "n_embd");
+  c.heads = integer_field(json, "n_head");
+  c.context = integer_field(json, "n_positions");
+  c.vocab = integer_field(json, "vocab_size");
+  c.inner =
+      json.contains("n_inner") && !json["n_inner"].is_null() ? integer_field(json, "n_inner") : 0;
+  c.norm_eps = number_field(json, "layer_norm_epsilon", 1e-5);
+  c.init_std = number_field(json, "initializer_range", 0.02);
+  c.tied = json.value("tie_word_embeddings", true);
+  c.gelu =
+      gelu_of_activation(text_field(json, "activation_function", "gelu_new")) == GeluForm::exact
+          ? "exact"
+          : "tanh";
+  for (const char* unsupported : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
+    require(!json.value(unsupported, false), [&] {
+      return Error(Exit::input, {"this variant of GPT-2 is not supported",
+                                 fmt::format("config.json {}", unsupported),
+                                 "false",
+                                 "true",
+                                 {}});
+    });
+  return c;
+}
+
+}  // namespace sluice

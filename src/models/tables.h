@@ -1,0 +1,32 @@
+// Declarations of the families' tables: <name>.sharding.cpp and <name>.names.cpp.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "graph/sharding.h"
+#include "models/config.h"
+
+namespace sluice {
+
+ShardingTable gpt2_sharding();
+std::string gpt2_tensor_name(LayerKind kind, int block, const std::string& name);
+std::vector<std::string> gpt2_absent_biases();
+nlohmann::json gpt2_to_config(const ModelConfig& config);
+ModelConfig gpt2_from_config(const nlohmann::json& json);
+
+ShardingTable gptj_sharding();
+std::string gptj_tensor_name(LayerKind kind, int block, const std::string& name);
+std::vector<std::string> gptj_absent_biases();
+nlohmann::json gptj_to_config(const ModelConfig& config);
+ModelConfig gptj_from_config(const nlohmann::json& json);
+
+// Shared by the names files: fields of config.json, checked. Exit::input when missing or mistyped.
+std::int64_t integer_field(const nlohmann::json& json, const char* name);
+double number_field(const nlohmann::json& json, const char* name, double fallback);
+std::string text_field(const nlohmann::json& json, const char* name, const char* fallback);
+GeluForm gelu_of_activation(const std::string& activation);  // "gelu_new" | "gelu"
+const char* activation_of_gelu(const std::string& gelu);
+
+}  // namespace sluice

@@ -1,0 +1,64 @@
+#include "ops/head_loss/head_loss.h"
+
+#include <algorithm>
+
+#include "ops/rules.h"
+
+namespace sluice::rules {
+
+void check(const HeadLoss& op, Types types) {
+  const Operands operands(op.name, types);
+  const Shape& x = operands.activation("x", op.x);
+  const ValueType& w = operands.at("w", op.w);
+  operands.expect_that(
+      w.dtype == DType::f32 && w.shape.rank() == 2 && w.shape.last() == features(x),
+      fmt::format("w f32[V {}]", features(x)),
+      fmt::format("{}{}", name_of(w.dtype), w.shape.text()));
+  const std::int64_t rows = w.shape[0].size;
+  operands.expect_that(op.vocab > 0 && op.vocab <= rows,
+                       fmt::format("a vocabulary of 1 to {} tokens (rows of w)", rows),
+                       fmt::format("{}", op.vocab));
+  operands.expect_that(op.chunk > 0, "chunks of at least one token", fmt::format("{}", op.chunk));
+  operands.expect_if_present("bias", op.bias, {w.shape[0]});
+  operands.expect("targets", op.targets, token_axes(x), DType::i32);
+  operands.expect("weights", op.weights, token_axes(x));
+  operands.expect_count("stats", op.stats, 2, DType::f64);
+  operands.expect_count_if_present("packed", op.packed, packed_count(features(x), rows));
+  operands.expect_count_if_present("packed_t", op.packed_t, packed_count(rows, features(x)));
+  operands.expect_if_present("dx", op.dx, x);
+  operands.expect_if_present("dw", op.dw, w.shape);
+  operands.expect_if_present("dbias", op.dbias, {w.shape[0]});
+  const bool dx = op.dx != no_value;
+  const bool dw = op.dw != no_value;
+  const bool dbias = op.dbias != no_value;
+  operands.expect_that(dx == dw && dbias == (dx && op.bias != no_value),
+                       "dx, dw and (with a bias) dbias together, or none of them",
+                       fmt::format("dx {}, dw {}, dbias {}", dx, dw, dbias));
+}
+
+// One product without gradients, three with; the softmax is counted as ten operations a logit.
+Cost cost(const HeadLoss& op, Types types) {
+  const Shape& x = shape_of(types, op.x);
+  const double logits =
+      static_cast<double>(tokens(x)) * static_cast<double>(shape_of(types, op.w)[0].size);
+  const double products = op.dx == no_value ? 1 : 3;
+  return cost_of(op, types, logits * (products * 2.0 * static_cast<double>(features(x)) + 10.0));
+}
+
+// The logits of one chunk, the scratch of its dw (in either orientation), and 16 bytes a token.
+std::int64_t workspace_bytes(const HeadLoss& op, Types types, Workers) {
+  const Shape& x = shape_of(types, op.x);
+  const std::int64_t rows = shape_of(types, op.w)[0].size;
+  const std::int64_t chunk = std::min(op.chunk, tokens(x));
+  const std::int64_t width = features(x);
+  return chunk * round_up(rows, 16) * 4 +
+         grad_weight_bytes(chunk, std::min(width, rows), std::max(width, rows)) + chunk * 16;
+}
+
+// Everything but dx was made inside the forward op.
+void gradient(const HeadLoss& op, GradientBuilder& builder) {
+  if (op.dx == no_value) no_gradient(op.name, "this one was built without gradients");
+  if (builder.wants(op.x)) builder.add(op.x, op.dx);
+}
+
+}  // namespace sluice::rules

@@ -1,0 +1,66 @@
+#include "ops/optimizer/optimizer.h"
+
+#include "ops/rules.h"
+
+namespace sluice::rules {
+
+namespace {
+
+constexpr std::int64_t norm_chunk = 65536;  // elements per partial sum of a squared norm
+
+double count_of(Types types, Id id) { return static_cast<double>(shape_of(types, id).count()); }
+
+}  // namespace
+
+void check(const SquaredNorm& op, Types types) {
+  const Operands operands(op.name, types);
+  operands.expect("x", op.x, operands.at("x", op.x).shape);
+  const std::int64_t slots = operands.at("norms", op.norms).shape.count();
+  operands.expect_count("norms", op.norms, slots, DType::f64);
+  operands.expect_that(op.index >= 0 && op.index < slots,
+                       fmt::format("an index below {} (norms)", slots),
+                       fmt::format("{}", op.index));
+}
+
+void check(const FinishStep& op, Types types) {
+  const Operands operands(op.name, types);
+  operands.expect_count("stats", op.stats, 2, DType::f64);
+  operands.expect_count("norms", op.norms, operands.at("norms", op.norms).shape.count(),
+                        DType::f64);
+  operands.expect_count("control", op.control, Control::slots, DType::f64);
+  operands.expect_count("pending", op.pending, Pending::slots, DType::f64);
+  operands.expect_count("results", op.results, 2 * Results::slots, DType::f64);
+}
+
+void check(const AdamW& op, Types types) {
+  const Operands operands(op.name, types);
+  const Shape& w = operands.at("w", op.w).shape;
+  operands.expect("w", op.w, w);
+  operands.expect("g", op.g, w);
+  operands.expect("m", op.m, w);
+  operands.expect("v", op.v, w);
+  operands.expect_count("pending", op.pending, Pending::slots, DType::f64);
+  operands.expect_that(op.parts >= 1 && op.parts <= 3, "1 to 3 parts", fmt::format("{}", op.parts));
+  operands.expect_that(
+      op.parts == 1 || (op.parts_inner > 0 && w.count() % (op.parts * op.parts_inner) == 0),
+      fmt::format("{} parts of equal size in w {}", op.parts, w.text()),
+      fmt::format("{} numbers per part", op.parts_inner));
+}
+
+Cost cost(const SquaredNorm& op, Types types) {
+  return {.flops = 2 * count_of(types, op.x),
+          .read_bytes = bytes_of(types, op.x),
+          .write_bytes = static_cast<double>(size_of(DType::f64))};
+}
+
+Cost cost(const FinishStep& op, Types types) {
+  return cost_of(op, types, count_of(types, op.norms));
+}
+
+Cost cost(const AdamW& op, Types types) { return cost_of(op, types, 16 * count_of(types, op.w)); }
+
+std::int64_t workspace_bytes(const SquaredNorm& op, Types types, Workers) {
+  return (shape_of(types, op.x).count() + norm_chunk - 1) / norm_chunk * 8;
+}
+
+}  // namespace sluice::rules

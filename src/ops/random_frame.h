@@ -1,0 +1,67 @@
+// Inputs for tests of ops: frames filled with random numbers of a fixed seed, and the list of
+// interesting cases of every op that the kernels of a backend are held against.
+//
+// Numbers are rounded to their value's type, so that a float32 kernel starts from the same inputs
+// as the double loop. Outputs are poisoned with NaN: an element that a kernel forgets to write
+// shows.
+#pragma once
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/reference.h"
+
+namespace sluice {
+
+// Builds the values of one frame. Ids count from 0 in the order of the calls.
+class RandomFrame {
+ public:
+  explicit RandomFrame(std::uint64_t seed) : random_(seed) {}
+
+  // Uniform numbers of standard deviation `deviation` around `mean`.
+  Id random(const Shape& shape, double deviation = 1, double mean = 0, DType dtype = DType::f32);
+  // Uniform integers in [low, high].
+  Id integers(const Shape& shape, std::int64_t low, std::int64_t high);
+  Id numbers(const Shape& shape, DType dtype, std::vector<double> values);
+  Id poisoned(const Shape& shape, DType dtype = DType::f32);
+  // Poisoned when the first micro-batch overwrites it, else what earlier ones left.
+  Id accumulator(const Shape& shape, bool first, DType dtype = DType::f32);
+
+  // Runs the reference, then rounds what it wrote to the types of the values: for cases that need
+  // what a forward op left behind.
+  void run(const Op& op);
+
+  const RefValue& operator[](Id id) const { return values_[static_cast<std::size_t>(id)]; }
+  RefValue& operator[](Id id) { return values_[static_cast<std::size_t>(id)]; }
+  const std::vector<RefValue>& values() const { return values_; }
+
+ private:
+  double uniform();  // [0, 1)
+  Id add(const Shape& shape, DType dtype, std::vector<double> values);
+
+  std::mt19937_64 random_;
+  std::vector<RefValue> values_;
+};
+
+struct OpCase {
+  std::string label;  // "linear: 80 -> 320, bias"
+  Op op;
+  std::vector<RefValue> frame;
+  bool first = true;
+};
+
+// Every op, at odd sizes that cross the edges of tiles, panels, chunks and K-blocks. All references
+// together take about a second.
+std::vector<OpCase> op_cases();
+
+// The values that `op` writes, accumulates into or updates, each once.
+std::vector<Id> written_by(const Op& op);
+
+// The types of a frame's values, as shape rules want them.
+std::vector<ValueType> types_of(std::span<const RefValue> frame);
+
+// ‖a - b‖ / ‖b‖ in double; ‖a‖ when b is zero; infinite when a holds a NaN or sizes differ.
+double relative_error(std::span<const double> a, std::span<const double> b);
+
+}  // namespace sluice

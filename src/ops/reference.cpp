@@ -1,0 +1,12 @@
+#include "ops/reference.h"
+
+#include "ops/loops.h"
+
+namespace sluice {
+
+void reference(const Op& op, std::span<RefValue> frame, bool first) {
+  loops::Loop loop(frame, first);
+  std::visit([&](const auto& one) { loops::reference(one, loop); }, op);
+}
+
+}  // namespace sluice

@@ -1,0 +1,44 @@
+// Schedules: what one rank does, as a list over (layer, micro-batch), before lanes and memory are
+// known. Layers count from 0 (embedding) through the blocks to the head.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace sluice {
+
+enum class Phase : std::uint8_t {
+  load,         // batch data arrives
+  update,       // the pending update of the step before, then derived weights
+  derive,       // derived weights alone
+  forward,      // F
+  input_grad,   // I: what the layer below waits for
+  weight_grad,  // W: what the update needs
+  norm,         // squared norms of a layer's gradients, after its last W
+  finish,       // loss, norm, clip factor: the next pending update
+};
+std::string_view name_of(Phase phase);
+
+struct Scheduled {
+  Phase phase;
+  int layer = 0;
+  int micro = 0;
+  bool operator==(const Scheduled&) const = default;
+};
+
+struct ScheduleSpec {
+  int layers = 3;  // with embedding and head
+  int micro_batches = 1;
+  bool update = false;   // each layer applies the pending update before its first F
+  bool backward = true;  // otherwise forward alone
+};
+
+// Micro-batch after micro-batch: F through all layers, then I and W from the head down. W follows
+// its I at once, so one micro-batch's activations are alive at a time.
+std::vector<Scheduled> micro_batch_major(const ScheduleSpec& spec);
+
+// `phase` for every layer, embedding first: flush (update) and derive.
+std::vector<Scheduled> every_layer(int layers, Phase phase);
+
+}  // namespace sluice

@@ -1,0 +1,100 @@
+// Where everything that outlives a step lies: each layer owns its blobs of weights, gradients,
+// optimizer state and derived weights; short tables and batch slots lie beside them. Offsets are in
+// bytes from the start of one arena.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace sluice {
+
+enum class Region : std::uint8_t {
+  weights,
+  gradients,
+  optimizer,
+  derived,
+  globals,
+  batch,
+  cache,
+  stash,
+  carry,
+  frame,
+  count,
+};
+std::string_view name_of(Region region);
+
+inline std::int64_t align_up(std::int64_t value, std::int64_t to) {
+  return (value + to - 1) / to * to;
+}
+inline constexpr std::int64_t tensor_alignment = 256;
+inline constexpr std::int64_t blob_alignment = 4096;
+
+// Hands out a region's bytes in order; the arena's layout is fixed once every region's size is
+// known.
+class MemoryMap {
+ public:
+  // Reserves `bytes` in `region`; the result is relative to the region.
+  std::int64_t reserve(Region region, std::int64_t bytes,
+                       std::int64_t alignment = tensor_alignment);
+  // Makes a region at least this large (regions shared by programs, one at a time).
+  void at_least(Region region, std::int64_t bytes);
+  std::int64_t bytes(Region region) const { return sizes_[static_cast<std::size_t>(region)]; }
+  std::int64_t base(Region region) const;  // offset of the region in the arena
+  std::int64_t total() const;
+
+ private:
+  std::array<std::int64_t, static_cast<std::size_t>(Region::count)> sizes_{};
+};
+
+// A place relative to its region, so that regions may still grow.
+struct Place {
+  Region region = Region::frame;
+  std::int64_t offset = -1;
+  bool known() const { return offset >= 0; }
+};
+
+// Places of weights, gradients, moments, derived weights (per layer and name) and of global tables.
+class Residency {
+ public:
+  // `training`: with gradients and optimizer state.
+  Residency(const ModelGraphs& model, MemoryMap& memory);
+
+  // The place of a value that outlives a step, seen from `layer`; unknown for all others. Borrowed
+  // values (a tied weight) resolve to their owner's place.
+  Place find(const ModelGraphs& model, int layer, const Value& value) const;
+  Place global(const std::string& name) const;
+  std::int64_t norm_index(int layer) const { return first_norm_[static_cast<std::size_t>(layer)]; }
+  int layer_of(LayerKind owner, int layer) const;
+
+ private:
+  void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
+  void place_globals(const ModelGraphs& model, MemoryMap& memory);
+
+  int layers_;
+  std::vector<std::map<std::string, Place>> places_;  // per layer
+  std::map<std::string, Place> globals_;
+  std::vector<std::int64_t> first_norm_;
+};
+
+// Batch data of one micro-batch: one block, the same in host staging and in a device slot.
+struct BatchLayout {
+  struct Field {
+    std::string name;
+    std::int64_t offset;
+    ValueType type;
+  };
+  std::vector<Field> fields;
+  std::int64_t bytes = 0;
+  const Field* find(std::string_view name) const;
+};
+BatchLayout batch_layout(const ModelGraphs& model);
+
+inline constexpr int batch_slots = 2;
+
+}  // namespace sluice

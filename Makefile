@@ -11,10 +11,10 @@ MAKEFLAGS += --no-print-directory
 .PHONY: setup build demo quick test test-all bench goldens format check clean \
         merges austen configure test-build stages stage-quick stage-slow stage-all stage-asan stage-tsan
 
-SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>/dev/null)
 RELEASE = build/release
 TEST = build/test
-CONFIGURE = cmake -G Ninja -S . -Wno-dev --log-level=WARNING
+CONFIGURE = cmake >/dev/null -G Ninja -S . -Wno-dev
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 
@@ -102,8 +102,8 @@ stages:
 
 # The last line counts tests; a stage that failed without a failed test (a check, the build) counts as one.
 report = code=0; tools/timed --table || code=1; \
-         tools/test_counts --stages build/times.tsv $(TEST)/results build/asan/results build/tsan/results || code=1; \
-         exit $$code
+         tools/test_counts --stages build/times.tsv $(TEST)/results build/asan/results build/tsan/results >build/counts.txt || \
+         code=1; cat build/counts.txt; exit $$code
 
 test:
 	@rm -rf build/*/results; $(MAKE) stages; $(report)
@@ -118,4 +118,4 @@ goldens:
 	@build/venv/bin/python tools/goldens/make_goldens.py
 
 clean:
-	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before
+	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before build/counts.txt

@@ -50,7 +50,7 @@ struct ReadOnly {
 template <class Take>
 int read_all(int fd, Take take) {
   constexpr std::size_t piece = std::size_t{1} << 20;
-  const auto buffer = std::make_unique<char[]>(piece);
+  const auto buffer = std::make_unique_for_overwrite<char[]>(piece);
   for (;;) {
     const ssize_t got = ::read(fd, buffer.get(), piece);
     if (got == 0) return 0;

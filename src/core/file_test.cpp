@@ -1,12 +1,11 @@
 #include "core/file.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "core/error.h"
+#include "core/test_folder.h"
 
 namespace sluice {
 namespace {
@@ -15,13 +14,8 @@ namespace fs = std::filesystem;
 
 class File : public testing::Test {
  protected:
-  File() {
-    std::string pattern = (fs::temp_directory_path() / "sluice-file-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~File() override { fs::remove_all(folder_); }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  fs::path folder_;
+  std::string path(const std::string& name) const { return folder_.path(name); }
+  TestFolder folder_;
 };
 
 template <class Body>
@@ -43,7 +37,7 @@ TEST_F(File, writes_and_reads_back) {
   write_file_atomic(path("a"), "other");
   EXPECT_EQ(read_file(path("a")), "other");
   EXPECT_NE(read_file(path("a")), bytes);
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+  EXPECT_EQ(folder_.names(), std::set<std::string>{"a"});
 }
 
 TEST_F(File, empty_files_are_files) {
@@ -69,8 +63,8 @@ TEST_F(File, unreadable_input_is_an_input_error) {
   EXPECT_EQ(exit_of([&] { MappedFile file(path("none")); }, &where), Exit::input);
   EXPECT_EQ(where, path("none"));
   EXPECT_EQ(exit_of([&] { read_file(path("none")); }), Exit::input);
-  EXPECT_EQ(exit_of([&] { read_file(folder_.string()); }), Exit::input);
-  EXPECT_EQ(exit_of([&] { MappedFile file(folder_.string()); }), Exit::input);
+  EXPECT_EQ(exit_of([&] { read_file(folder_.path()); }), Exit::input);
+  EXPECT_EQ(exit_of([&] { MappedFile file(folder_.path()); }), Exit::input);
   EXPECT_EQ(exit_of([&] { MappedFile file("/dev/null"); }), Exit::input);
   write_file_atomic(path("long"), "12345");
   EXPECT_EQ(exit_of([&] { read_file(path("long"), 4); }), Exit::input);

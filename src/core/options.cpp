@@ -10,9 +10,13 @@ namespace {
 std::string quoted(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n')
+    const auto code = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\')
+      out += {'\\', c};
+    else if (c == '\n')
       out += "\\n";
+    else if (code < 0x20 || code == 0x7f)
+      out += fmt::format("\\u{:04x}", code);
     else
       out += c;
   }
@@ -21,9 +25,7 @@ std::string quoted(std::string_view text) {
 
 // The shortest text that reads back as the same double, and as a float in TOML.
 std::string number_text(double value) {
-  char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
-  std::string text(buffer, end);
+  std::string text = fmt::format("{}", value);
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
   return text;
 }
@@ -88,6 +90,16 @@ bool assign(const Option& option, const RawValue& raw, std::string* target) {
   return *target = *text, true;
 }
 
+// "lr" and "train.lr" mean optim.lr when no other section has an lr.
+std::string suggest(std::string_view key, const std::vector<std::string>& keys) {
+  const std::string near = nearest(key, keys);
+  if (!near.empty()) return near;
+  const std::string tail = fmt::format(".{}", key.substr(key.rfind('.') + 1));
+  const auto same = [&](const std::string& other) { return other.ends_with(tail); };
+  const auto found = std::find_if(keys.begin(), keys.end(), same);
+  return std::count_if(keys.begin(), keys.end(), same) == 1 ? *found : std::string();
+}
+
 std::string section_of(const std::string& key) { return key.substr(0, key.rfind('.')); }
 
 }  // namespace
@@ -125,9 +137,9 @@ const Option& OptionTable::require_key(std::string_view key, const std::string& 
     if (option.key == key) return option;
     keys.push_back(option.key);
   }
-  const std::string suggestion = nearest(key, keys);
+  const std::string suggestion = suggest(key, keys);
   Report report{fmt::format("no option is called {}", key),
-                where,
+                fmt::format("{} {}", where, key),
                 "a key that `sluice train --help` lists",
                 std::string(key),
                 {}};
@@ -162,6 +174,20 @@ std::string OptionTable::toml() const {
     out += fmt::format("{} = {}\n", option.key.substr(own.size() + 1), option.text());
   }
   return out;
+}
+
+std::string OptionTable::help() const {
+  std::string out, section;
+  for (const Option& option : options_) {
+    const std::string own = section_of(option.key);
+    if (own != section) out += fmt::format("{}{}\n", out.empty() ? "" : "\n", own);
+    section = own;
+    out += fmt::format("  {} {:<42} {}", option.effect == Effect::numerics ? '*' : ' ',
+                       fmt::format("--{}={}", option.key, option.text()), option.help);
+    if (!option.choices.empty()) out += fmt::format(": {}", fmt::join(option.choices, ", "));
+    out += '\n';
+  }
+  return out + "\n* numerics: may change the bits of a run. Every other option may not.\n";
 }
 
 std::string OptionTable::numerics_text() const {

@@ -52,6 +52,8 @@ class OptionTable {
 
   // Every option as TOML, one "[section]" after the other: reproduces the run.
   std::string toml() const;
+  // Every option with its value, what it means and its choices, by section; '*' marks numerics.
+  std::string help() const;
   // "key = value" lines of the numerics options, sorted: what the key hashes.
   std::string numerics_text() const;
 

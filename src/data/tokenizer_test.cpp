@@ -1,15 +1,14 @@
 #include "data/tokenizer.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <chrono>
-#include <filesystem>
 #include <map>
 #include <random>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/test_folder.h"
 #include "data/bpe.h"
 #include "data/tokenizer_json.h"
 #include "data/unicode.h"
@@ -284,13 +283,8 @@ TEST(CharsTokenizer, code_points_ascending) {
 
 class TokenizerFile : public testing::Test {
  protected:
-  TokenizerFile() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "sluice-tok-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~TokenizerFile() override { std::filesystem::remove_all(folder_); }
   TokenizerPtr load(const std::string& text) const {
-    const std::string path = (folder_ / "tokenizer.json").string();
+    const std::string path = folder_.path("tokenizer.json");
     write_file_atomic(path, text);
     return load_tokenizer(path);
   }
@@ -310,7 +304,7 @@ class TokenizerFile : public testing::Test {
     }
     return "accepted";
   }
-  std::filesystem::path folder_;
+  TestFolder folder_;
 };
 
 TEST_F(TokenizerFile, reads_back_what_it_wrote) {

@@ -9,11 +9,26 @@ Init::Kind kind_of(const ModelConfig& config) {
   return config.init_kind == "normal" ? Init::Kind::normal : Init::Kind::truncated_normal;
 }
 
-void require_positive(std::int64_t value, std::string_view key, const Where& where) {
-  require(value > 0 && value <= (std::int64_t{1} << 40), [&] {
-    return Error(Exit::usage, {fmt::format("{} must be positive", key),
+// No model is larger, and bytes of weights and optimizer state stay below 2^63.
+constexpr std::int64_t most_layers = std::int64_t{1} << 14, most_size = std::int64_t{1} << 20,
+                       most_rows = std::int64_t{1} << 24;
+
+void require_size(std::int64_t value, std::int64_t most, std::string_view key, const Where& where) {
+  require(value > 0 && value <= most, [&] {
+    return Error(Exit::usage, {fmt::format("{} is out of range", key),
                                where(key),
-                               "an integer from 1 up",
+                               fmt::format("an integer from 1 to {}", most),
+                               fmt::format("{}", value),
+                               {}});
+  });
+}
+
+void require_number(bool ok, double value, std::string_view key, const char* expected,
+                    const Where& where) {
+  require(ok, [&] {
+    return Error(Exit::usage, {fmt::format("{} is out of range", key),
+                               where(key),
+                               expected,
                                fmt::format("{}", value),
                                {}});
   });
@@ -65,12 +80,12 @@ void check(const ModelConfig& c, const Where& where) {
     throw Error(Exit::usage, {std::move(what), where(key), std::move(expected), std::move(found),
                               std::move(tries)});
   };
-  require_positive(c.layers, "model.layers", where);
-  require_positive(c.width, "model.width", where);
-  require_positive(c.heads, "model.heads", where);
-  require_positive(c.context, "model.context", where);
-  require_positive(c.vocab, "model.vocab", where);
-  require_positive(c.inner_width(), "model.inner", where);
+  require_size(c.layers, most_layers, "model.layers", where);
+  require_size(c.width, most_size, "model.width", where);
+  require_size(c.heads, most_size, "model.heads", where);
+  require_size(c.context, most_rows, "model.context", where);
+  require_size(c.vocab, most_rows, "model.vocab", where);
+  require_size(c.inner_width(), 4 * most_size, "model.inner", where);
   if (c.width % c.heads != 0)
     refuse("model.width", fmt::format("{} columns do not divide by {} heads", c.width, c.heads),
            fmt::format("a multiple of {}", c.heads), fmt::format("{}", c.width),
@@ -87,10 +102,12 @@ void check(const ModelConfig& c, const Where& where) {
   if (c.family == "gpt2" && c.rotary != 0)
     refuse("model.rotary", "gpt2 has learned positions, nothing to rotate", "0",
            fmt::format("{}", c.rotary), {"model.rotary = 0", "model.family = \"gptj\""});
-  if (!(c.norm_eps > 0) || !(c.init_std >= 0))
-    refuse(!(c.norm_eps > 0) ? "model.norm_eps" : "model.init.std", "a number is out of range",
-           "norm_eps > 0 and init.std >= 0",
-           fmt::format("{}", c.norm_eps > 0 ? c.init_std : c.norm_eps), {});
+  require_number(c.norm_eps > 0, c.norm_eps, "model.norm_eps", "more than 0", where);
+  require_number(c.init_std >= 0, c.init_std, "model.init.std", "0 or more", where);
+  require_number(c.init_output_std >= 0, c.init_output_std, "model.init.output_std", "0 or more",
+                 where);
+  require_number(c.init_embedding_std >= 0, c.init_embedding_std, "model.init.embedding_std",
+                 "0 or more", where);
 }
 
 }  // namespace sluice

@@ -216,13 +216,15 @@ void rotary_cases(Cases& cases) {
     }
 }
 
-// First token of its document for every token: documents of `length` tokens, the last one shorter.
-// length 0: one document per row.
+// First token of its document for every token: documents of `length` tokens (one more in each
+// further row), the last one shorter. length 0: one document per row.
 Id document_starts(RandomFrame& f, std::int64_t batch, std::int64_t time, std::int64_t length) {
   std::vector<double> starts;
   for (std::int64_t b = 0; b < batch; ++b)
-    for (std::int64_t t = 0; t < time; ++t)
-      starts.push_back(length == 0 ? 0 : static_cast<double>(t / (length + b) * (length + b)));
+    for (std::int64_t t = 0; t < time; ++t) {
+      const std::int64_t into = length == 0 ? t : t % (length + b);
+      starts.push_back(static_cast<double>(t - into));
+    }
   return f.numbers({{B, batch}, {T, time}}, DType::i32, std::move(starts));
 }
 
@@ -271,7 +273,8 @@ void attention_cases(Cases& cases, const Attended& a) {
 
 // Rows of a batch that hold caches of unequal length.
 void cached_attention_case(Cases& cases, const std::string& label, std::int64_t time,
-                           std::vector<double> lengths, bool fused, bool with_lse) {
+                           std::vector<double> lengths, bool fused, bool with_lse,
+                           std::int64_t capacity = 90) {
   RandomFrame f(10);
   const auto batch = static_cast<std::int64_t>(lengths.size());
   const std::int64_t heads = 6;
@@ -286,8 +289,8 @@ void cached_attention_case(Cases& cases, const std::string& label, std::int64_t 
     q = {f.random(qs)}, k = {f.random(ks)}, v = {f.random(ks)};
   }
   const Id length = f.numbers({{B, batch}}, DType::i32, std::move(lengths));
-  const Id k_cache = f.random(ks.with(T, 90));
-  const Id v_cache = f.random(ks.with(T, 90));
+  const Id k_cache = f.random(ks.with(T, capacity));
+  const Id v_cache = f.random(ks.with(T, capacity));
   const Id y = f.poisoned(qs);
   const Id lse = with_lse ? f.poisoned({{B, batch}, {N, heads}, {T, time}}) : no_value;
   add(cases, label,
@@ -309,11 +312,13 @@ void attention_cases(Cases& cases) {
   attention_cases(cases, {"6 heads of 24, 2 key heads", 2, 77, 6, 2, 24, 0, false});
   attention_cases(cases, {"2 heads of 24, 261 tokens, documents", 1, 261, 2, 2, 24, 90, false});
   attention_cases(cases, {"sharp, head of 64", 1, 130, 1, 1, 64, 0, true, 2.5});
+  attention_cases(cases, {"3 heads of 80, 1 key head", 1, 67, 3, 1, 80, 30, false});
   attention_cases(cases, {"one token, head of 7", 3, 1, 3, 3, 7, 0, true});
   cached_attention_case(cases, "decode, ragged caches", 1, {0, 5, 89, 63}, true, false);
   cached_attention_case(cases, "decode, 2 key heads", 1, {12, 64, 3}, false, true);
   cached_attention_case(cases, "prefill into empty caches", 77, {0, 0}, true, true);
   cached_attention_case(cases, "13 more tokens, ragged", 13, {0, 40, 77}, false, false);
+  cached_attention_case(cases, "decode, long caches", 1, {255, 256, 610}, false, false, 611);
 }
 
 struct Head {

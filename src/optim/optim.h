@@ -39,7 +39,8 @@ double learning_rate(const OptimConfig& config, RunLength run, std::int64_t step
 // Adds to the graphs, after derive_backward and derive_packed_weights:
 //   norm:   joins a tied weight's accumulators (embedding's first), then SquaredNorm of every
 //   gradient; update: AdamW of every parameter with its role's multipliers, then the derived
-//   weights; step:   FinishStep. Values "norms", "control", "pending", "results" are global.
+//   weights; step:   FinishStep. Values "norms", "pending", "results" are
+//           global; "control" arrives with the batch.
 void add_update(ModelGraphs& model, const OptimConfig& config,
                 const Parametrization& parametrization);
 

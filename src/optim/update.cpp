@@ -67,7 +67,7 @@ void add_update(ModelGraphs& model, const OptimConfig& config, const Parametriza
   FinishStep finish{};
   finish.stats = step.add_value("stats", table_type(2), ValueKind::global);
   finish.norms = step.add_value("norms", table_type(tensors), ValueKind::global);
-  finish.control = step.add_value("control", table_type(Control::slots), ValueKind::global);
+  finish.control = step.add_value("control", table_type(Control::slots), ValueKind::batch);
   finish.pending = step.add_value("pending", table_type(Pending::slots), ValueKind::global);
   finish.results = step.add_value("results", table_type(2 * Results::slots), ValueKind::global);
   finish.clip = static_cast<float>(config.clip);

@@ -5,8 +5,6 @@
 namespace sluice {
 namespace {
 
-std::int64_t bytes_of(const ValueType& type) { return type.shape.count() * size_of(type.dtype); }
-
 // The region of a value that every layer owns a blob of.
 bool blob_region(ValueKind kind, Region& region) {
   switch (kind) {
@@ -58,7 +56,9 @@ std::int64_t MemoryMap::base(Region region) const {
 
 std::int64_t MemoryMap::total() const { return base(Region::count); }
 
-Residency::Residency(const ModelGraphs& model, MemoryMap& memory) : layers_(model.layer_count()) {
+Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& memory)
+    : layers_(models.front()->layer_count()) {
+  const ModelGraphs& model = *models.front();
   places_.resize(static_cast<std::size_t>(layers_));
   std::int64_t norms = 0;
   for (int layer = 0; layer < layers_; ++layer) {
@@ -66,7 +66,7 @@ Residency::Residency(const ModelGraphs& model, MemoryMap& memory) : layers_(mode
     norms += static_cast<std::int64_t>(model.of(model.kind_of(layer)).parameters.size());
     place_layer(model, layer, memory);
   }
-  place_globals(model, memory);
+  place_globals(models, memory);
 }
 
 void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memory) {
@@ -78,18 +78,20 @@ void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memo
     bool& started = begun[static_cast<std::size_t>(region)];
     const std::int64_t alignment = started ? tensor_alignment : blob_alignment;
     started = true;
-    const std::int64_t offset = memory.reserve(region, bytes_of(value.type), alignment);
+    const std::int64_t offset = memory.reserve(region, value_bytes(value.type), alignment);
     places_[static_cast<std::size_t>(layer)][value.name] = {region, offset};
   }
 }
 
-void Residency::place_globals(const ModelGraphs& model, MemoryMap& memory) {
-  // The step's graph knows the whole "norms" table; it comes first so that its shape wins.
-  for (const LayerGraph* graph : {&model.step, &model.embedding, &model.block, &model.head})
-    for (const Value& value : graph->values)
-      if (value.kind == ValueKind::global && !globals_.contains(value.name))
-        globals_[value.name] = {Region::globals,
-                                memory.reserve(Region::globals, bytes_of(value.type))};
+void Residency::place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory) {
+  std::map<std::string, std::int64_t> sizes;  // a name's largest use
+  for (const ModelGraphs* model : models)
+    for (const LayerGraph* graph : {&model->step, &model->embedding, &model->block, &model->head})
+      for (const Value& value : graph->values)
+        if (value.kind == ValueKind::global)
+          sizes[value.name] = std::max(sizes[value.name], value_bytes(value.type));
+  for (const auto& [name, bytes] : sizes)
+    globals_[name] = {Region::globals, memory.reserve(Region::globals, bytes)};
 }
 
 int Residency::layer_of(LayerKind owner, int layer) const {
@@ -125,11 +127,11 @@ const BatchLayout::Field* BatchLayout::find(std::string_view name) const {
 
 BatchLayout batch_layout(const ModelGraphs& model) {
   BatchLayout layout;
-  for (const LayerGraph* graph : {&model.embedding, &model.block, &model.head})
+  for (const LayerGraph* graph : {&model.embedding, &model.block, &model.head, &model.step})
     for (const Value& value : graph->values) {
       if (value.kind != ValueKind::batch || layout.find(value.name) != nullptr) continue;
       layout.fields.push_back({value.name, layout.bytes, value.type});
-      layout.bytes = align_up(layout.bytes + bytes_of(value.type), tensor_alignment);
+      layout.bytes = align_up(layout.bytes + value_bytes(value.type), tensor_alignment);
     }
   return layout;
 }

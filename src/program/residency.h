@@ -14,6 +14,10 @@
 
 namespace sluice {
 
+inline std::int64_t value_bytes(const ValueType& type) {
+  return type.shape.count() * size_of(type.dtype);
+}
+
 enum class Region : std::uint8_t {
   weights,
   gradients,
@@ -62,8 +66,9 @@ struct Place {
 // Places of weights, gradients, moments, derived weights (per layer and name) and of global tables.
 class Residency {
  public:
-  // `training`: with gradients and optimizer state.
-  Residency(const ModelGraphs& model, MemoryMap& memory);
+  // The first model owns the weights (and gradients and optimizer state, when it has them); the
+  // others share its weights and may bring further global tables.
+  Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
 
   // The place of a value that outlives a step, seen from `layer`; unknown for all others. Borrowed
   // values (a tied weight) resolve to their owner's place.
@@ -74,7 +79,7 @@ class Residency {
 
  private:
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
-  void place_globals(const ModelGraphs& model, MemoryMap& memory);
+  void place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
 
   int layers_;
   std::vector<std::map<std::string, Place>> places_;  // per layer

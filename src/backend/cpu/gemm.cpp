@@ -71,13 +71,12 @@ void pack_a(const GemmKernel& kernel, const Gemm& g, Block k, std::int64_t row,
   const float* const src = g.a + k.begin * g.lda + row;
   const std::int64_t high = heights.higher();
   const std::int64_t low = heights.begin(high);
-  if (high > 0) {
-    pack_lines(src, g.lda, k.count, high, static_cast<int>(heights.largest()), dst);
-  }
-  if (high < heights.parts()) {
-    pack_lines(src + low, g.lda, k.count, heights.parts() - high,
-               static_cast<int>(heights.size(high)), dst + low * k.count);
-  }
+  const std::int64_t height = heights.largest();
+  kernel.copy(src, g.lda, k.count, high, static_cast<int>(height), height * k.count, dst);
+  if (high == heights.parts()) return;
+  const std::int64_t less = heights.size(high);
+  kernel.copy(src + low, g.lda, k.count, heights.parts() - high, static_cast<int>(less),
+              less * k.count, dst + low * k.count);
 }
 
 // The panels of one strip: as packed by pack_b, or packed now into `scratch`.
@@ -97,6 +96,18 @@ Panels panels_of_b(const GemmKernel& kernel, const Gemm& g, Block k, std::int64_
   const float* src = transposed ? g.b + column * g.ldb + k.begin : g.b + k.begin * g.ldb + column;
   pack_panels(kernel, src, g.ldb, k.count, columns, transposed, k.count * panel_columns, scratch);
   return {scratch, k.count * panel_columns};
+}
+
+// Asks for one of `parts` shares of the lines of B that the next strip will pack: they lie in as many
+// pages, where no hardware prefetcher follows.
+void prefetch_b(const Gemm& g, Block k, std::int64_t column, std::int64_t part,
+                std::int64_t parts) {
+  const float* const src = g.b + k.begin * g.ldb + column;
+  const std::int64_t last = k.count * (part + 1) / parts;
+  for (std::int64_t i = k.count * part / parts; i < last; ++i) {
+    __builtin_prefetch(src + i * g.ldb, 0, 2);
+    __builtin_prefetch(src + i * g.ldb + 16, 0, 2);
+  }
 }
 
 // One tile of C, all of K.
@@ -123,6 +134,7 @@ void run_tile(const GemmKernel& kernel, const Gemm& g, std::int64_t row, std::in
                        .ldc = g.ldc,
                        .alpha = g.alpha,
                        .columns = static_cast<int>(std::min(wide * panel_columns, g.n - column))};
+      const bool prefetching = g.b_stored == Stored::rows && strip + 1 < strips.parts();
       const bool from_c = k.begin > 0 || g.accumulate;
       for (std::int64_t part = 0; part < heights.parts(); ++part) {
         const std::int64_t first = heights.begin(part);
@@ -130,6 +142,7 @@ void run_tile(const GemmKernel& kernel, const Gemm& g, std::int64_t row, std::in
         tile.c = g.c + (row + first) * g.ldc + column;
         tile.start = from_c ? tile.c : g.bias == nullptr ? nullptr : g.bias + column;
         tile.start_ld = from_c ? g.ldc : 0;
+        if (prefetching) prefetch_b(g, k, column + wide * panel_columns, part, heights.parts());
         kernel.tile[heights.size(part)][wide](tile);
       }
     }

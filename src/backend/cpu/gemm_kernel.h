@@ -33,6 +33,10 @@ struct GemmKernel {
   // dst[i * rows + r] = src[r * ld + i] for r < rows <= 16, i < k. May also write the 16 floats
   // that follow the result.
   void (*transpose)(const float* src, std::int64_t ld, int rows, std::int64_t k, float* dst);
+  // `parts` groups of `rows` <= 16 columns, `stride` floats apart in dst:
+  // dst[part * stride + i * rows + r] = src[i * ld + part * rows + r] for i < k.
+  void (*copy)(const float* src, std::int64_t ld, std::int64_t k, std::int64_t parts, int rows,
+               std::int64_t stride, float* dst);
 };
 
 extern const GemmKernel portable_gemm;

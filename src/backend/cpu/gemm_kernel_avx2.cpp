@@ -105,6 +105,31 @@ void transpose(const float* src, std::int64_t ld, int rows, std::int64_t k, floa
   }
 }
 
+// Line by line, so that src is read in order; a fixed size makes a copy a few register moves.
+template <int rows>
+void copy_groups(const float* src, std::int64_t ld, std::int64_t k, std::int64_t parts,
+                 std::int64_t stride, float* dst) {
+  for (std::int64_t i = 0; i < k; ++i) {
+    for (std::int64_t part = 0; part < parts; ++part) {
+      __builtin_memcpy(dst + part * stride + i * rows, src + i * ld + part * rows, rows * 4);
+    }
+  }
+}
+
+void copy(const float* src, std::int64_t ld, std::int64_t k, std::int64_t parts, int rows,
+          std::int64_t stride, float* dst) {
+  if (rows == 16) return copy_groups<16>(src, ld, k, parts, stride, dst);
+  if (rows == 6) return copy_groups<6>(src, ld, k, parts, stride, dst);
+  if (rows == 5) return copy_groups<5>(src, ld, k, parts, stride, dst);
+  for (std::int64_t i = 0; i < k; ++i) {
+    for (std::int64_t part = 0; part < parts; ++part) {
+      for (int r = 0; r < rows; ++r) {
+        dst[part * stride + i * rows + r] = src[i * ld + part * rows + r];
+      }
+    }
+  }
+}
+
 }  // namespace
 
 // clang-format off
@@ -120,6 +145,7 @@ const GemmKernel avx2_gemm = {
              {nullptr, tile<6, 1>},
              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}},
     .transpose = transpose,
+    .copy = copy,
 };
 // clang-format on
 

@@ -109,6 +109,19 @@ void transpose(const float* src, std::int64_t ld, int rows, std::int64_t k, floa
   }
 }
 
+// Line by line, so that src is read in order.
+void copy(const float* src, std::int64_t ld, std::int64_t k, std::int64_t parts, int rows,
+          std::int64_t stride, float* dst) {
+  const __mmask16 mask = static_cast<__mmask16>(0xffffu >> (16 - rows));
+  for (std::int64_t i = 0; i < k; ++i) {
+    const float* from = src + i * ld;
+    float* to = dst + i * rows;
+    for (std::int64_t part = 0; part < parts; ++part, from += rows, to += stride) {
+      _mm512_mask_storeu_ps(to, mask, _mm512_maskz_loadu_ps(mask, from));
+    }
+  }
+}
+
 }  // namespace
 
 // clang-format off
@@ -132,6 +145,7 @@ const GemmKernel avx512_gemm = {
              {nullptr, tile<14, 1>, tile<14, 2>},
              {}, {}},
     .transpose = transpose,
+    .copy = copy,
 };
 // clang-format on
 

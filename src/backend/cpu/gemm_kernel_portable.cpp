@@ -31,6 +31,17 @@ void transpose(const float* src, std::int64_t ld, int rows, std::int64_t k, floa
   }
 }
 
+void copy(const float* src, std::int64_t ld, std::int64_t k, std::int64_t parts, int rows,
+          std::int64_t stride, float* dst) {
+  for (std::int64_t i = 0; i < k; ++i) {
+    for (std::int64_t part = 0; part < parts; ++part) {
+      for (int r = 0; r < rows; ++r) {
+        dst[part * stride + i * rows + r] = src[i * ld + part * rows + r];
+      }
+    }
+  }
+}
+
 }  // namespace
 
 const GemmKernel portable_gemm = {
@@ -38,6 +49,7 @@ const GemmKernel portable_gemm = {
     .panels = {0, 1, 1, 1, 1},
     .tile = {{}, {nullptr, tile<1>}, {nullptr, tile<2>}, {nullptr, tile<3>}, {nullptr, tile<4>}},
     .transpose = transpose,
+    .copy = copy,
 };
 
 }  // namespace sluice

@@ -17,9 +17,4 @@ const GemmKernel& gemm_kernel(Isa isa);
 void pack_panels(const GemmKernel& kernel, const float* src, std::int64_t ld, std::int64_t k,
                  std::int64_t n, bool transposed, std::int64_t stride, float* dst);
 
-// Copies `parts` groups of `rows` <= 16 columns of src (k lines, ld apart) to groups [k][rows], one
-// after the other: dst[(part * k + i) * rows + r] = src[i * ld + part * rows + r].
-void pack_lines(const float* src, std::int64_t ld, std::int64_t k, std::int64_t parts, int rows,
-                float* dst);
-
 }  // namespace sluice

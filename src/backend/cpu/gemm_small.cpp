@@ -25,7 +25,7 @@ void block_gemm(Isa isa, std::int64_t m, std::int64_t n, std::int64_t k, const f
     const std::int64_t groups = (m - row + kernel.rows - 1) / kernel.rows;
     const int rows = static_cast<int>((m - row + groups - 1) / groups);
     if (a_transposed) {
-      pack_lines(a + row, lda, k, 1, rows, block);
+      kernel.copy(a + row, lda, k, 1, rows, 0, block);
     } else {
       kernel.transpose(a + row * lda, lda, rows, k, block);
     }

@@ -64,7 +64,7 @@ inline Vec<isa> tanh(Vec<isa> x) {
   return select(size < V::set(0.625f), small, copy_sign(large, x));
 }
 
-// The error function within 3 ulp: an odd polynomial below 0.9277, 1 - e^q(|x|) above. Odd.
+// The error function within 2 ulp: an odd polynomial below 0.9277, 1 - e^q(|x|) above. Odd.
 template <Isa isa>
 inline Vec<isa> erf(Vec<isa> x) {
   using V = Vec<isa>;

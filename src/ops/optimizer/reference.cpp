@@ -16,7 +16,12 @@ void reference(const FinishStep& op, Loop& loop) {
   const double weight = at(stats, 1);
   const double loss = at(stats, 0) / weight;
   double squares = 0;
-  for (double norm : loop.in(op.norms)) squares += norm;
+  double bad = -1;
+  const auto& norms = loop.in(op.norms);
+  for (std::size_t i = 0; i < norms.size(); ++i) {
+    squares += norms[i];
+    if (bad < 0 && !std::isfinite(norms[i])) bad = static_cast<double>(i);
+  }
   const double norm = std::sqrt(squares) / weight;
   const bool finite = std::isfinite(loss) && std::isfinite(norm);
   double clipped = 1;
@@ -30,6 +35,7 @@ void reference(const FinishStep& op, Loop& loop) {
   at(results, row + Results::weight) = weight;
   at(results, row + Results::finite) = finite ? 1 : 0;
   at(results, row + Results::step) = at(control, Control::step);
+  at(results, row + Results::bad) = bad;
 
   auto& pending = loop.out(op.pending);
   at(pending, Pending::lr) = at(control, Control::lr);

@@ -7,17 +7,13 @@
 
 #include "backend/cpu/ops/attention_kernel.h"
 #include "backend/cpu/ops/ops.h"
+#include "backend/cpu/ops/tiles.h"
 
 namespace sluice {
 namespace {
 
 const AttentionKernel& kernel_of(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::avx512) return avx512_attention;
-  if (isa == Isa::avx2) return avx2_attention;
-#endif
-  (void)isa;
-  return portable_attention;
+  return kernels_of(isa, portable_attention, avx2_attention, avx512_attention);
 }
 
 struct Sizes {

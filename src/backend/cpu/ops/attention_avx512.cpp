@@ -1,5 +1,4 @@
-// Attention's kernels in AVX-512; costs and limits: attention_forward.h, attention_backward.h.
-#if defined(__x86_64__)
+// Attention in AVX-512; costs and limits: attention_forward.h, attention_backward.h.
 #include "backend/cpu/ops/attention_backward.h"
 #include "backend/cpu/ops/attention_forward.h"
 
@@ -12,5 +11,3 @@ const AttentionKernel avx512_attention = {
 };
 
 }  // namespace sluice
-
-#endif

@@ -56,9 +56,7 @@ struct AttentionKernel {
 };
 
 extern const AttentionKernel portable_attention;
-#if defined(__x86_64__)
 extern const AttentionKernel avx2_attention;
 extern const AttentionKernel avx512_attention;
-#endif
 
 }  // namespace sluice

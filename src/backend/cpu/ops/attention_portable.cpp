@@ -1,4 +1,4 @@
-// Attention's kernels in plain C++; costs and limits: attention_forward.h, attention_backward.h.
+// Attention in plain C++; costs and limits: attention_forward.h, attention_backward.h.
 #include "backend/cpu/ops/attention_backward.h"
 #include "backend/cpu/ops/attention_forward.h"
 

@@ -17,6 +17,10 @@ struct ElementwiseKernels {
   void (*gelu_exact)(const float* x, float* y, std::int64_t n);
   void (*gelu_tanh_grad)(const float* x, const float* dy, float* dx, std::int64_t n);
   void (*gelu_exact_grad)(const float* x, const float* dy, float* dx, std::int64_t n);
+  // The functions of vec.h by themselves: what their tests call.
+  void (*exp)(const float* x, float* y, std::int64_t n);
+  void (*tanh)(const float* x, float* y, std::int64_t n);
+  void (*erf)(const float* x, float* y, std::int64_t n);
 };
 
 extern const ElementwiseKernels portable_elementwise;
@@ -39,14 +43,13 @@ void scale(const float* x, float factor, float* y, std::int64_t n) {
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) { lanes.store(y + i, f * lanes.load(x + i)); });
 }
 
-// 1 + tanh u = 2 / (1 + e⁻²ᵘ): this is the tanh form's factor 0.5 (1 + tanh u), without the loss
-// that the sum has at large negative u.
+// 1 + tanh u = 2 / (1 + e⁻²ᵘ): the tanh form's factor 0.5 (1 + tanh u) is 1 / (1 + e⁻²ᵘ), without
+// the loss that the sum has at large negative u. This is -2u.
 template <Isa isa>
-inline Vec<isa> tanh_gate(Vec<isa> x) {
+inline Vec<isa> tanh_exponent(Vec<isa> x) {
   using V = Vec<isa>;
   constexpr float a = -1.5957691216057308f;  // -2 sqrt(2 / pi)
-  const V u = x * fma(V::set(a * 0.044715f), x * x, V::set(a));
-  return V::set(1.0f) / (V::set(1.0f) + exp(u));
+  return x * fma(V::set(a * 0.044715f), x * x, V::set(a));
 }
 
 // The normal distribution function.
@@ -60,7 +63,7 @@ template <Isa isa>
 void gelu_tanh(const float* x, float* y, std::int64_t n) {
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
     const auto v = lanes.load(x + i);
-    lanes.store(y + i, v * tanh_gate(v));
+    lanes.store(y + i, v / (Vec<isa>::set(1.0f) + exp(tanh_exponent(v))));
   });
 }
 
@@ -72,16 +75,18 @@ void gelu_exact(const float* x, float* y, std::int64_t n) {
   });
 }
 
-// With the gate s: s + x s (1 - s) 2 u', u' = sqrt(2 / pi) (1 + 3 · 0.044715 x²).
+// With e = e⁻²ᵘ and the gate s = 1 / (1 + e): s + x s (1 - s) 2 u', where 1 - s = s e without a
+// difference and u' = sqrt(2 / pi) (1 + 3 · 0.044715 x²). The bound keeps e finite.
 template <Isa isa>
 void gelu_tanh_grad(const float* x, const float* dy, float* dx, std::int64_t n) {
   using V = Vec<isa>;
   constexpr float a = 1.5957691216057308f;
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
     const V v = lanes.load(x + i);
-    const V s = tanh_gate(v);
+    const V e = exp(min(V::set(80.0f), tanh_exponent(v)));
+    const V s = V::set(1.0f) / (V::set(1.0f) + e);
     const V slope = fma(V::set(a * 3 * 0.044715f), v * v, V::set(a));
-    const V derivative = fma(v * slope, s * (V::set(1.0f) - s), s);
+    const V derivative = fma(v * slope, s * s * e, s);
     lanes.store(dx + i, lanes.load(dy + i) * derivative);
   });
 }
@@ -97,6 +102,12 @@ void gelu_exact_grad(const float* x, const float* dy, float* dx, std::int64_t n)
   });
 }
 
+template <Isa isa, Vec<isa> (*function)(Vec<isa>)>
+void map(const float* x, float* y, std::int64_t n) {
+  for_lanes<isa>(
+      n, [=](std::int64_t i, auto lanes) { lanes.store(y + i, function(lanes.load(x + i))); });
+}
+
 template <Isa isa>
 constexpr ElementwiseKernels elementwise() {
   return {.add = add<isa>,
@@ -104,7 +115,10 @@ constexpr ElementwiseKernels elementwise() {
           .gelu_tanh = gelu_tanh<isa>,
           .gelu_exact = gelu_exact<isa>,
           .gelu_tanh_grad = gelu_tanh_grad<isa>,
-          .gelu_exact_grad = gelu_exact_grad<isa>};
+          .gelu_exact_grad = gelu_exact_grad<isa>,
+          .exp = map<isa, exp<isa>>,
+          .tanh = map<isa, tanh<isa>>,
+          .erf = map<isa, erf<isa>>};
 }
 
 }  // namespace kernel

@@ -60,7 +60,12 @@ void run(CpuBackend&, const Frame& frame, const FinishStep& op) {
   const double* control = frame[op.control].data<double>();
   double* pending = frame[op.pending].data<double>();
   double squares = 0;
-  for (const double one : frame[op.norms].values<double>()) squares += one;
+  double bad = -1;
+  const std::span<const double> norms = frame[op.norms].values<double>();
+  for (std::size_t i = 0; i < norms.size(); ++i) {
+    squares += norms[i];
+    if (bad < 0 && !std::isfinite(norms[i])) bad = static_cast<double>(i);
+  }
   const double weight = stats[1];
   const double loss = stats[0] / weight;
   const double norm = std::sqrt(squares) / weight;
@@ -78,6 +83,7 @@ void run(CpuBackend&, const Frame& frame, const FinishStep& op) {
   row[Results::weight] = weight;
   row[Results::finite] = finite ? 1 : 0;
   row[Results::step] = control[Control::step];
+  row[Results::bad] = bad;
 }
 
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op, Tiles tiles) {

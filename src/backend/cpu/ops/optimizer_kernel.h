@@ -58,20 +58,24 @@ void adamw(const AdamWNumbers& a, const float* g, float* w, float* m, float* v, 
 
 template <Isa isa>
 double squared_norm(const float* x, std::int64_t n) {
-  using Floats = float __attribute__((vector_size(32)));
-  using Doubles = double __attribute__((vector_size(64)));
-  Doubles low = {}, high = {};
+  using Floats = float __attribute__((vector_size(16)));  // widths that every target maps well
+  using Doubles = double __attribute__((vector_size(32)));
+  Doubles s0 = {}, s1 = {}, s2 = {}, s3 = {};
+  const auto add_squares = [](Doubles& sum, const float* p) {
+    Floats f;
+    __builtin_memcpy(&f, p, sizeof(f));
+    const Doubles d = __builtin_convertvector(f, Doubles);
+    sum += d * d;
+  };
   std::int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    Floats pair[2];
-    __builtin_memcpy(pair, x + i, sizeof(pair));
-    const Doubles a = __builtin_convertvector(pair[0], Doubles);
-    const Doubles b = __builtin_convertvector(pair[1], Doubles);
-    low += a * a;
-    high += b * b;
+    add_squares(s0, x + i);
+    add_squares(s1, x + i + 4);
+    add_squares(s2, x + i + 8);
+    add_squares(s3, x + i + 12);
   }
-  low += high;
-  double sum = ((low[0] + low[4]) + (low[2] + low[6])) + ((low[1] + low[5]) + (low[3] + low[7]));
+  const Doubles four = (s0 + s2) + (s1 + s3);
+  double sum = (four[0] + four[2]) + (four[1] + four[3]);
   for (; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   return sum;
 }

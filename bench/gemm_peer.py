@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Times GPT-2 124M's float32 products beside PyTorch, in turns within one run.
+
+    bench/gemm_peer.py BENCH_GEMM [--threads 2] [--rounds 9] [--isa avx512,avx2] [--out FILE]
+
+BENCH_GEMM is the program built from bench/gemm.cpp (cmake -DSLUICE_BENCH=ON). For avx2 the PyTorch of
+the comparison is a process of its own that is held to AVX2. Each figure is the median over the rounds; in
+a round the two take turns. "model" weighs each product as often as the model has it (12 layers, 1 head).
+"""
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+
+TOKENS = 1024
+PRODUCTS = {"qkv": (768, 2304, 12), "proj": (768, 768, 12), "fc": (768, 3072, 12),
+            "proj2": (3072, 768, 12), "head": (768, 50257, 1)}
+PASSES = ("forward", "dx", "dw")
+HELD_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+                "ATEN_CPU_CAPABILITY": "avx2"}
+
+
+def torch_product(torch, name, which):
+    """A function that runs the product once, into memory that exists already."""
+    wide_in, wide_out, _ = PRODUCTS[name]
+    x = torch.rand(TOKENS, wide_in) - 0.5
+    dy = torch.rand(TOKENS, wide_out) - 0.5
+    # GPT-2's layers keep W as [in, out], the embedding (and so the head) as [out, in].
+    w = torch.rand(wide_in, wide_out) - 0.5
+    if name == "head":
+        w = (torch.rand(wide_out, wide_in) - 0.5).t()
+    if which == "forward":
+        out = torch.empty(TOKENS, wide_out)
+        if name == "head":
+            return lambda: torch.mm(x, w, out=out)
+        bias = torch.rand(wide_out)
+        return lambda: torch.addmm(bias, x, w, out=out)
+    if which == "dx":
+        out = torch.empty(TOKENS, wide_in)
+        return lambda: torch.mm(dy, w.t(), out=out)
+    if name == "head":
+        grad = torch.zeros(wide_out, wide_in)
+        return lambda: grad.addmm_(dy.t(), x)
+    grad = torch.zeros(wide_in, wide_out)
+    return lambda: grad.addmm_(x.t(), dy)
+
+
+def serve_torch(threads, cpu_time):
+    """Answers lines "PRODUCT PASS REPEATS" as bench_gemm --serve does."""
+    import time
+
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    now = time.process_time if cpu_time else time.perf_counter
+    key, run = None, None
+    for line in sys.stdin:
+        name, which, repeats = line.split()
+        if key != (name, which):
+            key, run = (name, which), torch_product(torch, name, which)
+            run()
+        times = []
+        for _ in range(int(repeats)):
+            begin = now()
+            run()
+            times.append(now() - begin)
+        print(*times, flush=True)
+
+
+class Timed:
+    def __init__(self, command, environment=None):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, env={**os.environ, **(environment or {})})
+
+    def ask(self, name, which, repeats):
+        self.process.stdin.write(f"{name} {which} {repeats}\n")
+        self.process.stdin.flush()
+        return [float(word) for word in self.process.stdout.readline().split()]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(bench, isa, options, show):
+    threads, rounds = options.threads, options.rounds
+    clock = ["--cpu-time"] if options.cpu_time else []
+    ours = Timed([bench, f"--isa={isa}", f"--threads={threads}", "--serve", *clock])
+    theirs = Timed([sys.executable, os.path.abspath(__file__), "--serve-torch", "--threads",
+                    str(threads), *clock], HELD_TO_AVX2 if isa == "avx2" else None)
+    held = ", PyTorch held to AVX2" if isa == "avx2" else ""
+    show(f"\n{isa}, {threads} threads, {TOKENS} tokens, float32{held}; GFLOP/s, median of {rounds}")
+    show(f"{'product':<16}{'ours':>8}{'PyTorch':>9}{'ratio':>7}")
+    sums = {which: [0.0, 0.0, 0.0] for which in (*PASSES, "model")}
+    for name, (wide_in, wide_out, count) in PRODUCTS.items():
+        flops = 2.0 * TOKENS * wide_in * wide_out
+        for which in PASSES:
+            mine, peer = [], []
+            for _ in range(rounds):
+                mine += ours.ask(name, which, 1)
+                peer += theirs.ask(name, which, 1)
+            mine, peer = statistics.median(mine), statistics.median(peer)
+            show(f"{name + ' ' + which:<16}{flops / mine / 1e9:>8.0f}{flops / peer / 1e9:>9.0f}"
+                 f"{peer / mine:>7.2f}")
+            for key in (which, "model"):
+                for i, value in enumerate((flops, mine, peer)):
+                    sums[key][i] += count * value
+    for key, (flops, mine, peer) in sums.items():
+        show(f"{'sum ' + key:<16}{flops / mine / 1e9:>8.0f}{flops / peer / 1e9:>9.0f}"
+             f"{peer / mine:>7.2f}")
+    ours.close()
+    theirs.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("bench", nargs="?")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--isa", default="avx512,avx2")
+    parser.add_argument("--out", default="")
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="measure the process's time: for one thread on a busy machine")
+    parser.add_argument("--serve-torch", action="store_true")
+    options = parser.parse_args()
+    if options.serve_torch:
+        return serve_torch(options.threads, options.cpu_time)
+    if not options.bench:
+        parser.error("the path of bench_gemm is missing")
+    lines = []
+
+    def show(line):
+        print(line, flush=True)
+        lines.append(line)
+
+    with open("/proc/cpuinfo") as info:
+        model = next((line.split(":")[1].strip() for line in info if "model name" in line), "")
+    show(f"$ bench/gemm_peer.py bench_gemm --threads {options.threads} --rounds {options.rounds}"
+         f" --isa {options.isa}{' --cpu-time' if options.cpu_time else ''}")
+    show(f"{model}; load before: {os.getloadavg()[0]:.1f} (another process on the cores spoils it)")
+    for isa in options.isa.split(","):
+        compare(options.bench, isa, options, show)
+    if options.out:
+        with open(options.out, "w") as out:
+            out.write("\n".join(lines) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()

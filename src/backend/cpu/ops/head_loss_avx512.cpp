@@ -1,0 +1,8 @@
+// The softmax of head_loss_kernel.h in AVX-512.
+#include "backend/cpu/ops/head_loss_kernel.h"
+
+namespace sluice {
+
+const HeadLossKernel avx512_head_loss = {.row = head_loss_row<Isa::avx512>};
+
+}  // namespace sluice

@@ -1,0 +1,8 @@
+// The softmax of head_loss_kernel.h in plain C++.
+#include "backend/cpu/ops/head_loss_kernel.h"
+
+namespace sluice {
+
+const HeadLossKernel portable_head_loss = {.row = head_loss_row<Isa::portable>};
+
+}  // namespace sluice

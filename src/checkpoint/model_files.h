@@ -1,0 +1,48 @@
+// A model's tensors as files that Transformers loads: model.safetensors under Hugging Face's names
+// with config.json beside it, and the optimizer's moments in optimizer.safetensors. Padding of the
+// vocabulary is left out; a tied head is not stored twice.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "checkpoint/store.h"
+#include "core/function_ref.h"
+#include "models/family.h"
+
+namespace sluice {
+
+// Gives the tensor of a value in a layer ("wte" of layer 0, "m.wte" its first moment).
+using TensorAccess = FunctionRef<Tensor(int layer, const std::string& value)>;
+
+// One trained tensor: where it lives, and its name outside.
+struct ModelTensor {
+  int layer = 0;
+  std::string value;                // name in the layer's graph
+  std::string name;                 // Hugging Face's
+  std::vector<std::int64_t> shape;  // without padding
+  std::int64_t bytes = 0;
+};
+// All of them, in the order of layers and of values in a layer: the order of digests and norms.
+std::vector<ModelTensor> model_tensors(const ModelGraphs& model, const ModelConfig& config);
+
+// 64 bits over every weight's name and bytes, padding apart.
+std::uint64_t weights_digest(const std::vector<ModelTensor>& tensors, TensorAccess access);
+
+void save_model(CheckpointSave& save, const ModelConfig& config,
+                const std::vector<ModelTensor>& tensors, TensorAccess access);
+void save_moments(CheckpointSave& save, const std::vector<ModelTensor>& tensors,
+                  TensorAccess access);
+
+// Reads DIR/config.json. Exit::input when it is missing or not a model we know.
+ModelConfig read_model_config(const std::filesystem::path& dir);
+// Fills the weights from DIR/model.safetensors; names may lack "transformer.". Exit::input when a
+// tensor is missing, unknown or shaped otherwise: nothing is guessed.
+void load_model(const std::filesystem::path& dir, const ModelConfig& config,
+                const std::vector<ModelTensor>& tensors, TensorAccess access);
+void load_moments(const std::filesystem::path& dir, const std::vector<ModelTensor>& tensors,
+                  TensorAccess access);
+
+}  // namespace sluice

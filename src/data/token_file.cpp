@@ -1,0 +1,270 @@
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "data/shard_format.h"
+#include "data/shards.h"
+
+namespace sluice {
+
+static_assert(std::endian::native == std::endian::little, "shards are read as memory is");
+
+namespace {
+
+using nlohmann::json;
+
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return text.size() >= end.size() &&
+         std::string_view(text).substr(text.size() - end.size()) == end;
+}
+
+Error missing(const std::string& path) {
+  const bool text = exists(path);  // a text where a prefix was meant
+  return Error(Exit::input,
+               {.what = fmt::format("there are no token shards at {}", path),
+                .where = path,
+                .expected = fmt::format("{0}.bin, {0}.idx and {0}.json, as `sluice prepare` writes "
+                                        "them, or the path of a raw .bin",
+                                        path),
+                .found = text ? "a file of that very name" : fmt::format("no {}.bin", path),
+                .tries = {fmt::format("sluice prepare {} --tokenizer gpt2 --out {}",
+                                      text ? path : "INPUT.txt", text ? path + ".tokens" : path)}});
+}
+
+Error damaged(const std::string& file, std::string what, std::string expected, std::string found) {
+  return Error(Exit::input, {.what = std::move(what),
+                             .where = file,
+                             .expected = std::move(expected),
+                             .found = std::move(found),
+                             .tries = {"sluice prepare, to write the shards anew"}});
+}
+
+// A little-endian value at a byte offset that the caller has checked.
+template <class T>
+T get(std::span<const std::byte> bytes, std::size_t at) {
+  T value;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+
+// A field of the sidecar; the field's type is part of the format.
+template <class T>
+T field(const json& sidecar, const std::string& file, const char* pointer) {
+  const json::json_pointer at(pointer);
+  const auto fail = [&](std::string expected, std::string found) {
+    return damaged(file, "the shards' sidecar is damaged",
+                   fmt::format("{} at {}", expected, pointer), std::move(found));
+  };
+  constexpr bool text = std::is_same_v<T, std::string>;
+  const std::string expected = text ? "a string" : "a count";
+  require(sidecar.contains(at), [&] { return fail(expected, "nothing"); });
+  const json& value = sidecar.at(at);
+  if constexpr (text) {
+    require(value.is_string(), [&] { return fail(expected, value.dump()); });
+  } else {
+    require(value.is_number_unsigned() && value.get<std::uint64_t>() <= INT64_MAX,
+            [&] { return fail(expected, value.dump()); });
+  }
+  return value.get<T>();
+}
+
+}  // namespace
+
+TokenFile::TokenFile(const std::string& path) : name_(path) {
+  if (ends_with(path, ".bin")) {
+    const std::string prefix = path.substr(0, path.size() - 4);
+    if (exists(prefix + ".idx")) {
+      name_ = prefix;
+    } else {
+      raw_ = true;
+    }
+  }
+  const std::string bin = raw_ ? name_ : name_ + ".bin";
+  require(raw_ || exists(bin), [&] { return missing(name_); });
+  bin_ = MappedFile(bin);
+  if (!raw_) {
+    open_sidecar();
+    open_index();
+    return;
+  }
+  require(bin_.size() > 0 && bin_.size() % 2 == 0, [&] {
+    return damaged(bin, "this is no file of raw token ids", "a whole number of 16-bit ids, not 0",
+                   fmt::format("{} bytes", bin_.size()));
+  });
+  tokens_ = static_cast<std::int64_t>(bin_.size() / 2);
+}
+
+void TokenFile::open_sidecar() {
+  const std::string file = name_ + ".json";
+  require(exists(file), [&] {
+    return damaged(file, "the shards are incomplete", "the sidecar that `sluice prepare` writes",
+                   fmt::format("no {}", file));
+  });
+  const json sidecar = json::parse(read_file(file, std::size_t{1} << 20), nullptr, false);
+  require(sidecar.is_object(), [&] {
+    return damaged(file, "the shards' sidecar is damaged", "a JSON object", "other text");
+  });
+  const auto format = field<std::string>(sidecar, file, "/format");
+  const auto version = field<std::int64_t>(sidecar, file, "/version");
+  require(format == sidecar_format && version == sidecar_version, [&] {
+    return damaged(file, "these shards have a format that this version does not read",
+                   fmt::format("{} {}", sidecar_format, sidecar_version),
+                   fmt::format("{} {}", format, version));
+  });
+  const auto small = [&](const char* pointer) {
+    const auto value = field<std::int64_t>(sidecar, file, pointer);
+    require(value > 0 && value <= std::int64_t{1} << 24, [&] {
+      return damaged(file, "the shards' sidecar is damaged",
+                     fmt::format("1 to 16,777,216 at {}", pointer), fmt::format("{}", value));
+    });
+    return static_cast<int>(value);
+  };
+  tokenizer_ = TokenizerIdentity{.kind = field<std::string>(sidecar, file, "/tokenizer/kind"),
+                                 .hash = field<std::string>(sidecar, file, "/tokenizer/hash"),
+                                 .vocab = small("/tokenizer/vocab"),
+                                 .end_of_text = small("/tokenizer/end_of_text")};
+  id_limit_ = tokenizer_->vocab;
+  tokens_ = field<std::int64_t>(sidecar, file, "/tokens");
+  documents_ = field<std::int64_t>(sidecar, file, "/documents");
+  text_bytes_ = field<std::int64_t>(sidecar, file, "/text_bytes");
+  bin_hash_ = field<std::string>(sidecar, file, "/bin/xxh3_128");
+  idx_hash_ = field<std::string>(sidecar, file, "/idx/xxh3_128");
+  const auto bin_bytes = field<std::int64_t>(sidecar, file, "/bin/bytes");
+  require(static_cast<std::uint64_t>(bin_bytes) == bin_.size(), [&] {
+    return damaged(bin_.path(), "the token shard is truncated or from another run",
+                   fmt::format("{} bytes, as {} says", bin_bytes, file),
+                   fmt::format("{} bytes", bin_.size()));
+  });
+}
+
+// Sizes first, then offsets: nothing is read that the file's size has not vouched for.
+void TokenFile::open_index() {
+  const std::string file = name_ + ".idx";
+  const auto fail = [&](std::string expected, std::string found) {
+    return damaged(file, "the shards' index is damaged", std::move(expected), std::move(found));
+  };
+  idx_ = MappedFile(file);
+  const std::span<const std::byte> bytes = idx_.bytes();
+  require(bytes.size() >= index_header && idx_.text().substr(0, index_magic.size()) == index_magic,
+          [&] { return fail("a Megatron index (MMIDIDX)", "another kind of file"); });
+  const auto version = get<std::uint64_t>(bytes, 9);
+  require(version == 1, [&] { return fail("version 1", fmt::format("version {}", version)); });
+  const auto type = get<std::uint8_t>(bytes, 17);
+  require(type == index_u16 || type == index_i32, [&] {
+    return fail("element type 8 (16-bit) or 4 (32-bit)", fmt::format("element type {}", type));
+  });
+  wide_ = type == index_i32;
+  const auto sequences = get<std::uint64_t>(bytes, 18);
+  const auto starts = get<std::uint64_t>(bytes, 26);
+  const std::uint64_t room = bytes.size() - index_header;
+  const bool fits = sequences <= room / 12 && starts <= room / 8 &&
+                    sequences * 12 + starts * 8 == room && starts >= 1;
+  require(fits, [&] {
+    return fail(fmt::format("the size for {} sequences, {} documents", sequences, starts - 1),
+                fmt::format("{} bytes", bytes.size()));
+  });
+  const std::uint64_t width = wide_ ? 4 : 2;
+  std::uint64_t end = 0;  // of the sequences so far, in bytes
+  for (std::uint64_t i = 0; i < sequences; ++i) {
+    const auto length = get<std::int32_t>(bytes, index_header + 4 * i);
+    const auto offset = get<std::uint64_t>(bytes, index_header + 4 * sequences + 8 * i);
+    const bool inside = length >= 0 && offset == end &&
+                        static_cast<std::uint64_t>(length) <= (bin_.size() - end) / width;
+    require(inside, [&] {
+      return fail(fmt::format("sequence {} at byte {} and inside the {} bytes of {}", i, end,
+                              bin_.size(), bin_.path()),
+                  fmt::format("{} tokens at byte {}", length, offset));
+    });
+    end += static_cast<std::uint64_t>(length) * width;
+  }
+  require(end == bin_.size() && end == static_cast<std::uint64_t>(tokens_) * width, [&] {
+    return fail(fmt::format("{} tokens", tokens_), fmt::format("{} tokens", end / width));
+  });
+  std::int64_t previous = 0;
+  for (std::uint64_t i = 0; i < starts; ++i) {
+    const auto start = get<std::int64_t>(bytes, index_header + 12 * sequences + 8 * i);
+    const bool ordered = i == 0 ? start == 0 : start >= previous;
+    const bool last = i + 1 < starts || static_cast<std::uint64_t>(start) == sequences;
+    require(ordered && last, [&] {
+      return fail("documents in ascending order, up to the last sequence",
+                  fmt::format("document {} at sequence {}", i, start));
+    });
+    previous = start;
+  }
+  require(static_cast<std::uint64_t>(documents_) == starts - 1, [&] {
+    return fail(fmt::format("{} documents, as the sidecar says", documents_),
+                fmt::format("{}", starts - 1));
+  });
+}
+
+void TokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
+  const auto count = static_cast<std::int64_t>(out.size());
+  require(first >= 0 && count <= tokens_ && first <= tokens_ - count, [&] {
+    return Error(fmt::format("tokens {} to {} of {} were asked from {}", first, first + count,
+                             tokens_, name_));
+  });
+  std::uint32_t largest = 0;  // a negative i32 is a very large one
+  if (wide_) {
+    std::memcpy(out.data(), bin_.bytes().data() + 4 * first, out.size_bytes());
+    for (const std::int32_t id : out) {
+      largest = std::max(largest, static_cast<std::uint32_t>(id));
+    }
+  } else {
+    const std::byte* from = bin_.bytes().data() + 2 * first;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      std::uint16_t id;
+      std::memcpy(&id, from + 2 * i, sizeof id);
+      out[i] = id;
+      largest = std::max(largest, std::uint32_t{id});
+    }
+  }
+  if (largest < static_cast<std::uint32_t>(id_limit_) || out.empty()) return;
+  std::int64_t at = 0;
+  while (static_cast<std::uint32_t>(out[static_cast<std::size_t>(at)]) != largest) ++at;
+  throw Error(Exit::input, {.what = "a token id is outside the vocabulary",
+                            .where = fmt::format("{} token {}", bin_.path(), first + at),
+                            .expected = fmt::format("ids below {}", id_limit_),
+                            .found = fmt::format("{}", out[static_cast<std::size_t>(at)]),
+                            .tries = {}});
+}
+
+std::string TokenFile::checksum() const {
+  return raw_ ? hash128_hex(bin_.bytes().data(), bin_.size()) : bin_hash_;
+}
+
+void TokenFile::verify() const {
+  if (raw_) return;
+  const auto check = [](const MappedFile& file, const std::string& expected) {
+    const std::string found = hash128_hex(file.bytes().data(), file.size());
+    require(found == expected, [&] {
+      return damaged(file.path(), "the checksum of a token shard is wrong",
+                     fmt::format("XXH3-128 {}", expected), fmt::format("XXH3-128 {}", found));
+    });
+  };
+  check(bin_, bin_hash_);
+  check(idx_, idx_hash_);
+}
+
+void require_tokenizer(const TokenFile& tokens, const TokenizerIdentity& expected,
+                       std::string_view whose) {
+  if (!tokens.tokenizer() || *tokens.tokenizer() == expected) return;
+  const auto said = [](const TokenizerIdentity& t) {
+    return fmt::format("{} with {} ids, hash {}", t.kind, t.vocab, t.hash.substr(0, 12));
+  };
+  throw Error(Exit::input,
+              {.what = "the shards were made with another tokenizer",
+               .where = tokens.name(),
+               .expected = fmt::format("{} ({})", said(expected), whose),
+               .found = said(*tokens.tokenizer()),
+               .tries = {fmt::format("sluice prepare INPUT.txt --tokenizer {} --out PREFIX",
+                                     expected.kind)}});
+}
+
+}  // namespace sluice

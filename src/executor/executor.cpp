@@ -1,0 +1,227 @@
+#include "executor/executor.h"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "core/random.h"
+#include "executor/loaded.h"
+
+namespace sluice {
+namespace {
+
+constexpr int queue_capacity = 4;
+
+// One queued run. Progress of a lane is the count of its actions that ended since the executor
+// began, so "action a of this run has ended" is one comparison.
+struct Run {
+  int program = 0;
+  std::array<std::int64_t, lanes> base{};  // progress of each lane when this run begins
+  std::array<std::int64_t, static_cast<int>(Milestone::count)> previous{};  // compute progress
+  std::vector<const std::byte*> staging;  // capacity fixed at construction
+};
+
+void fill_poison(std::span<std::byte> range) { std::memset(range.data(), 0xFF, range.size()); }
+
+}  // namespace
+
+struct Executor::State {
+  Backend& backend;
+  std::shared_ptr<const ProgramSet> set;
+  ExecutorOptions options;
+  std::byte* arena = nullptr;
+  std::vector<LoadedProgram> loaded;
+
+  std::array<Run, queue_capacity> queue;
+  std::atomic<std::int64_t> queued = 0;  // runs enqueued so far; run i lies in queue[i % capacity]
+  std::array<std::atomic<std::int64_t>, lanes> progress{};
+  std::array<std::atomic<std::int64_t>, lanes> runs_done{};
+  std::array<std::int64_t, lanes> enqueued{};  // actions enqueued per lane
+  std::array<std::int64_t, static_cast<int>(Milestone::count)> last_milestones{};
+  std::atomic<bool> stop = false;
+  std::atomic<bool> failed = false;
+  std::mutex error_mutex;
+  std::exception_ptr error;
+  std::array<std::thread, lanes> threads;
+
+  State(Backend& b, std::shared_ptr<const ProgramSet> s, ExecutorOptions o)
+      : backend(b), set(std::move(s)), options(o) {}
+
+  static void wait_until(const std::atomic<std::int64_t>& counter, std::int64_t value) {
+    for (std::int64_t now = counter.load(std::memory_order_acquire); now < value;
+         now = counter.load(std::memory_order_acquire))
+      counter.wait(now, std::memory_order_acquire);
+  }
+
+  void lane_main(int lane);
+  void run_lane(int lane, const Run& run);
+  void run_action(const Run& run, const LoadedProgram& program, int action);
+  void load(const Run& run, const Action& action);
+  void compute(const LoadedProgram& program, int index, const Action& action);
+  void fail();
+  std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
+                          int& lane) const;
+};
+
+void Executor::State::fail() {
+  const std::lock_guard lock(error_mutex);
+  if (!error) error = std::current_exception();
+  failed.store(true, std::memory_order_release);
+}
+
+void Executor::State::lane_main(int lane) {
+  for (std::int64_t next = 0;; ++next) {
+    wait_until(queued, next + 1);
+    if (stop.load(std::memory_order_acquire)) return;
+    run_lane(lane, queue[static_cast<std::size_t>(next % queue_capacity)]);
+    runs_done[static_cast<std::size_t>(lane)].store(next + 1, std::memory_order_release);
+    runs_done[static_cast<std::size_t>(lane)].notify_all();
+  }
+}
+
+void Executor::State::run_lane(int lane, const Run& run) {
+  const LoadedProgram& program = loaded[static_cast<std::size_t>(run.program)];
+  auto& done = progress[static_cast<std::size_t>(lane)];
+  for (const int action : program.lane_actions[lane]) {
+    // After a failure lanes only count, so that nobody waits for ever.
+    try {
+      if (!failed.load(std::memory_order_acquire)) run_action(run, program, action);
+    } catch (...) {
+      fail();
+    }
+    done.fetch_add(1, std::memory_order_release);
+    done.notify_all();
+  }
+}
+
+std::int64_t Executor::State::wait_value(const Run& run, const LoadedProgram& program,
+                                         const Wait& wait, int& lane) const {
+  if (wait.action < 0) {
+    lane = static_cast<int>(Lane::compute);
+    return run.previous[static_cast<std::size_t>(wait.milestone)];
+  }
+  const auto index = static_cast<std::size_t>(wait.action);
+  lane = static_cast<int>(program.program->actions[index].lane);
+  return run.base[static_cast<std::size_t>(lane)] + program.ordinal[index] + 1;
+}
+
+void Executor::State::run_action(const Run& run, const LoadedProgram& program, int index) {
+  const Action& action = program.program->actions[static_cast<std::size_t>(index)];
+  for (const Wait& wait : action.waits) {
+    int lane = 0;
+    const std::int64_t value = wait_value(run, program, wait, lane);
+    wait_until(progress[static_cast<std::size_t>(lane)], value);
+  }
+  if (failed.load(std::memory_order_acquire)) return;
+  if (action.phase == Phase::load)
+    load(run, action);
+  else
+    compute(program, index, action);
+}
+
+void Executor::State::load(const Run& run, const Action& action) {
+  if (arena == nullptr) return;
+  std::byte* slot = arena + action.load_offset;
+  if (options.poison) {
+    fill_poison({slot, static_cast<std::size_t>(action.load_bytes)});
+    const auto draw = static_cast<std::uint64_t>(progress[static_cast<int>(Lane::in)].load());
+    const double share = random_uniform(options.poison_seed, stream_of("load delay"), draw);
+    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
+  }
+  backend.copy_in(slot, run.staging[static_cast<std::size_t>(action.micro)], action.load_bytes);
+}
+
+void Executor::State::compute(const LoadedProgram& program, int index, const Action& action) {
+  const LoadedBinding& binding = program.bindings[static_cast<std::size_t>(action.binding)];
+  const OpList& list = program.program->lists[static_cast<std::size_t>(action.list)];
+  try {
+    for (std::size_t i = 0; i < list.ops.size(); ++i) {
+      backend.run(list.ops[i], {binding.values, binding.workspace[i], action.first});
+      if (options.poison)
+        for (const std::span<std::byte>& range : binding.freed[i]) fill_poison(range);
+    }
+  } catch (Error& e) {
+    e.add_context(program.program->action_name(index));
+    throw;
+  }
+  if (options.observer != nullptr) options.observer->after(*program.program, index, binding.values);
+}
+
+Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
+                   ExecutorOptions options)
+    : state_(std::make_unique<State>(backend, std::move(programs), options)) {
+  State& s = *state_;
+  s.arena = backend.take(s.set->memory.total());
+  std::size_t micro_batches = 1;
+  for (const Program& program : s.set->programs) {
+    s.loaded.push_back(load_program(program, s.arena, s.set->workers));
+    micro_batches = std::max(micro_batches, static_cast<std::size_t>(program.micro_batches));
+  }
+  for (Run& run : s.queue) run.staging.reserve(micro_batches);
+  for (int lane = 0; lane < lanes; ++lane)
+    s.threads[static_cast<std::size_t>(lane)] = std::thread([&s, lane] { s.lane_main(lane); });
+}
+
+Executor::~Executor() {
+  State& s = *state_;
+  for (int lane = 0; lane < lanes; ++lane)
+    State::wait_until(s.runs_done[static_cast<std::size_t>(lane)], s.queued.load());
+  s.stop.store(true, std::memory_order_release);
+  s.queued.fetch_add(1, std::memory_order_release);
+  s.queued.notify_all();
+  for (std::thread& thread : s.threads) thread.join();
+}
+
+Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const> staging) {
+  State& s = *state_;
+  const std::int64_t ticket = s.queued.load(std::memory_order_relaxed);
+  for (const auto& done : s.runs_done) State::wait_until(done, ticket - queue_capacity + 1);
+  Run& run = s.queue[static_cast<std::size_t>(ticket % queue_capacity)];
+  const LoadedProgram& loaded = s.loaded[static_cast<std::size_t>(program)];
+  assert(static_cast<int>(staging.size()) >= loaded.program->micro_batches);
+  run.program = program;
+  run.staging.assign(staging.begin(), staging.end());
+  run.previous = s.last_milestones;
+  run.base = s.enqueued;
+  for (std::size_t lane = 0; lane < lanes; ++lane)
+    s.enqueued[lane] += static_cast<std::int64_t>(loaded.lane_actions[lane].size());
+  const auto compute = static_cast<std::size_t>(Lane::compute);
+  const auto end = static_cast<std::size_t>(Milestone::end);
+  for (std::size_t i = 0; i < s.last_milestones.size(); ++i) {
+    const int action = loaded.program->milestones[i];
+    const int known = action >= 0 ? action : loaded.program->milestones[end];
+    s.last_milestones[i] = run.base[compute] + loaded.ordinal[static_cast<std::size_t>(known)] + 1;
+  }
+  s.queued.store(ticket + 1, std::memory_order_release);
+  s.queued.notify_all();
+  return ticket;
+}
+
+void Executor::wait(Ticket ticket) {
+  State& s = *state_;
+  for (const auto& done : s.runs_done) State::wait_until(done, ticket + 1);
+  if (!s.failed.load(std::memory_order_acquire)) return;
+  const std::lock_guard lock(s.error_mutex);
+  std::rethrow_exception(s.error);
+}
+
+void Executor::drain() { wait(state_->queued.load(std::memory_order_relaxed) - 1); }
+
+const ProgramSet& Executor::programs() const { return *state_->set; }
+
+Tensor Executor::tensor(int layer, std::string_view value) const {
+  const ModelGraphs& model = *state_->set->model;
+  const LayerGraph& graph = model.of(model.kind_of(layer));
+  const ValueType& type = graph[graph.require_value(value)].type;
+  return {state_->arena + state_->set->offset(layer, value), type.dtype, type.shape};
+}
+
+Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape) const {
+  return {state_->arena + state_->set->global_offset(name), dtype, shape};
+}
+
+}  // namespace sluice

@@ -1,0 +1,60 @@
+// Walks programs. It has no policy: lanes run their actions in order, each after the waits it
+// names.
+//
+// Lanes are threads of their own; the host only enqueues and may run ahead of them. An Error on a
+// lane stops all work and is thrown at the next wait. Several executors may live in one process.
+//
+// Threads: enqueue, wait and drain belong to one host thread. Tensors may be touched by the host
+// only after drain().
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "backend/backend.h"
+#include "program/program.h"
+
+namespace sluice {
+
+// Sees every action right after it ran, on its lane: hashes, planted faults.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  // `values`: the layer graph's values by id, empty where absent.
+  virtual void after(const Program& program, int action, std::span<const Tensor> values) = 0;
+};
+
+struct ExecutorOptions {
+  // Debug: every freed range is filled with NaN, batch slots too before they are loaded again, and
+  // loads are delayed by a random time drawn from `poison_seed`.
+  bool poison = false;
+  std::uint64_t poison_seed = 0;
+  Observer* observer = nullptr;  // outlives the executor
+};
+
+class Executor {
+ public:
+  // Takes all memory now. `programs` outlives nothing: it is copied in.
+  Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs, ExecutorOptions options);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  using Ticket = std::int64_t;
+  // Queues one run. `staging[m]` is micro-batch m's block (Program::batch layout) and must stay
+  // valid and unchanged until the run has ended. Blocks when several runs are already queued.
+  // Allocates nothing.
+  Ticket enqueue(int program, std::span<const std::byte* const> staging);
+  void wait(Ticket ticket);  // until that run has ended; rethrows a lane's Error
+  void drain();              // until all have
+
+  const ProgramSet& programs() const;
+  Tensor tensor(int layer, std::string_view value) const;  // weight, gradient, m, v, derived
+  Tensor global(const std::string& name, DType dtype, const Shape& shape) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,32 @@
+#include "inference/assembly.h"
+
+#include "graph/derive.h"
+#include "graph/forms.h"
+
+namespace sluice {
+
+std::vector<CachedModel> cached_models(const ModelConfig& config, const Parametrization& scales,
+                                       std::int64_t rows) {
+  std::vector<CachedModel> out;
+  for (const auto& [name, time] :
+       {std::pair{"prefill", prefill_tokens}, std::pair{"decode", std::int64_t{1}}}) {
+    auto model = std::make_shared<ModelGraphs>(
+        build_forward(config, {rows, std::min(time, config.context)}, scales, 1));
+    make_cached(*model, cache_capacity(config));
+    derive_packed_weights(*model);
+    out.push_back({name, std::move(model)});
+  }
+  return out;
+}
+
+ProgramSet assemble_inference(const ModelConfig& config, const Parametrization& scales,
+                              const InferenceOptions& options) {
+  auto model = std::make_shared<ModelGraphs>(
+      build_forward(config, options.evaluation, scales, options.head_chunk));
+  derive_packed_weights(*model);
+  ProgramSpec spec{std::move(model), false, {}, options.build};
+  if (options.rows > 0) spec.cached = cached_models(config, scales, options.rows);
+  return build_programs(spec);
+}
+
+}  // namespace sluice

@@ -1,0 +1,33 @@
+// Builds programs: schedule + recompute level + memory map -> actions, waits and places.
+#pragma once
+
+#include "program/program.h"
+
+namespace sluice {
+
+struct BuildOptions {
+  int micro_batches = 1;
+  int eval_micro_batches = 1;
+  Recompute recompute = Recompute::none;
+  bool fuse = true;
+  Workers workers;
+};
+
+// Forward graphs in cached form (graph/forms.h) that share the weights: "prefill" or "decode".
+struct CachedModel {
+  std::string name;
+  std::shared_ptr<const ModelGraphs> model;
+};
+
+struct ProgramSpec {
+  std::shared_ptr<const ModelGraphs> model;
+  bool training = false;  // the model has its backward, derived weights and update
+  std::vector<CachedModel> cached;
+  BuildOptions options;
+};
+
+// All programs of a run over one memory map. Always: derive, eval. Training: first, steady (with
+// the pending update) and flush. Then the cached ones.
+ProgramSet build_programs(const ProgramSpec& spec);
+
+}  // namespace sluice

@@ -1,0 +1,83 @@
+#include "program/plan.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace sluice {
+namespace {
+
+constexpr std::int64_t micro_batch_tokens = 2048;  // a few GEMM tiles high, small in memory
+constexpr std::int64_t default_head_chunk = 4096;
+
+std::int64_t largest_divisor(std::int64_t whole, std::int64_t most) {
+  std::int64_t divisor = std::min(whole, most);
+  while (whole % divisor != 0) --divisor;
+  return divisor;
+}
+
+// The smaller one of two that are equally near.
+std::int64_t nearest_divisor(std::int64_t whole, std::int64_t wanted) {
+  std::int64_t best = 1;
+  const auto consider = [&](std::int64_t divisor) {
+    const std::int64_t distance = std::abs(divisor - wanted), least = std::abs(best - wanted);
+    if (distance < least || (distance == least && divisor < best)) best = divisor;
+  };
+  for (std::int64_t i = 1; i <= whole / i; ++i)
+    if (whole % i == 0) consider(i), consider(whole / i);
+  return best;
+}
+
+void require_not_negative(std::int64_t value, const char* key) {
+  require(value >= 0, [&] {
+    return Error(Exit::usage, {fmt::format("{} cannot be negative", key),
+                               key,
+                               "an integer from 1 up or \"auto\"",
+                               fmt::format("{}", value),
+                               {fmt::format("{} = \"auto\"", key)}});
+  });
+}
+
+}  // namespace
+
+void describe(OptionTable& table, PlanConfig& c) {
+  table.add("plan.device", &c.device, Effect::free, "what computes").choices = {"auto", "cpu"};
+  table
+      .add("plan.micro_batch", &c.micro_batch, Effect::numerics,
+           "sequences computed at once (auto: up to 2048 tokens)")
+      .allows_auto = true;
+  table
+      .add("plan.head_chunk", &c.head_chunk, Effect::numerics,
+           "tokens whose logits exist at once (auto: 4096)")
+      .allows_auto = true;
+  table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
+      "auto", "none", "selective", "block"};
+  table.add("plan.precision", &c.precision, Effect::numerics, "of products and sums").choices = {
+      "float32"};
+}
+
+Plan resolve(const PlanConfig& config, std::int64_t sequences_per_step, std::int64_t sequence) {
+  require_not_negative(config.micro_batch, "plan.micro_batch");
+  require_not_negative(config.head_chunk, "plan.head_chunk");
+  Plan plan;
+  plan.micro_batch =
+      config.micro_batch != 0
+          ? config.micro_batch
+          : largest_divisor(sequences_per_step,
+                            std::max<std::int64_t>(1, micro_batch_tokens / sequence));
+  require(sequences_per_step % plan.micro_batch == 0, [&] {
+    return Error(Exit::usage,
+                 {fmt::format("a step of {} sequences does not divide into micro-batches of {}",
+                              sequences_per_step, plan.micro_batch),
+                  "plan.micro_batch",
+                  fmt::format("a divisor of {}", sequences_per_step),
+                  fmt::format("{}", plan.micro_batch),
+                  {fmt::format("plan.micro_batch = {}",
+                               nearest_divisor(sequences_per_step, plan.micro_batch))}});
+  });
+  plan.micro_batches = sequences_per_step / plan.micro_batch;
+  plan.head_chunk = config.head_chunk == 0 ? default_head_chunk : config.head_chunk;
+  plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);
+  return plan;
+}
+
+}  // namespace sluice

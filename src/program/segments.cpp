@@ -1,0 +1,56 @@
+#include "program/segments.h"
+
+#include "graph/fusion.h"
+
+namespace sluice {
+namespace {
+
+// A head without backward computes the loss alone.
+std::vector<Op> without_gradients(std::vector<Op> ops) {
+  for (Op& op : ops)
+    if (auto* loss = std::get_if<HeadLoss>(&op))
+      loss->dx = loss->dw = loss->dbias = loss->packed_t = no_value;
+  return ops;
+}
+
+bool is_temporary(const LayerGraph& graph, std::size_t v) {
+  const Id id = static_cast<Id>(v);
+  return graph.values[v].kind == ValueKind::activation ||
+         (graph.values[v].kind == ValueKind::carry && id != graph.carry_in &&
+          id != graph.carry_out && id != graph.d_carry_in && id != graph.d_carry_out);
+}
+
+}  // namespace
+
+Segments make_segments(const LayerGraph& graph, Recompute recompute, bool fuse_ops, bool backward,
+                       Workers workers) {
+  const auto fused = [&](const std::vector<Op>& ops) { return fuse_ops ? fuse(ops) : ops; };
+  Segments out;
+  out.stash.assign(graph.values.size(), false);
+  out.stash_offset.assign(graph.values.size(), -1);
+  out.forward = fused(backward ? graph.forward : without_gradients(graph.forward));
+  if (backward) {
+    Kept kept = choose_kept(graph, recompute);
+    out.stash = std::move(kept.stash);
+    out.backward_input = fused(kept.recompute);
+    out.backward_input.insert(out.backward_input.end(), graph.input_grad.begin(),
+                              graph.input_grad.end());
+    out.backward_weight = graph.weight_grad;
+  }
+  std::vector<bool> in_frame(graph.values.size());
+  for (std::size_t v = 0; v < graph.values.size(); ++v) {
+    in_frame[v] = is_temporary(graph, v) && !out.stash[v];
+    if (!out.stash[v]) continue;
+    const ValueType& type = graph.values[v].type;
+    out.stash_offset[v] = out.stash_bytes;
+    out.stash_bytes =
+        align_up(out.stash_bytes + type.shape.count() * size_of(type.dtype), tensor_alignment);
+  }
+  out.forward_frame = pack_frame(graph, out.forward, in_frame, workers);
+  std::vector<Op> both = out.backward_input;
+  both.insert(both.end(), out.backward_weight.begin(), out.backward_weight.end());
+  out.backward_frame = pack_frame(graph, both, in_frame, workers);
+  return out;
+}
+
+}  // namespace sluice

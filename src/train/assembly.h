@@ -1,0 +1,20 @@
+// From a description to the programs of a training run: graphs, backward, derived weights, update,
+// memory map. A pure function: no device is touched, no memory of the model is taken.
+#pragma once
+
+#include "inference/assembly.h"
+#include "optim/optim.h"
+
+namespace sluice {
+
+struct TrainingOptions {
+  BatchShape shape;  // of a micro-batch
+  std::int64_t head_chunk = 4096;
+  BuildOptions build;
+  std::int64_t sample_rows = 0;  // sequences sampled together while training; 0: none
+};
+
+ProgramSet assemble_training(const ModelConfig& model, const OptimConfig& optim,
+                             const Parametrization& scales, const TrainingOptions& options);
+
+}  // namespace sluice

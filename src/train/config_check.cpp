@@ -1,0 +1,120 @@
+#include <algorithm>
+
+#include "train/config.h"
+
+namespace sluice {
+namespace {
+
+constexpr std::int64_t most = std::int64_t{1} << 52;  // sums and products of a few stay exact
+
+// Checks of other rooms name keys; here they become places.
+template <class Body>
+auto with_places(const Config& config, Body body) {
+  try {
+    return body();
+  } catch (Error& e) {
+    if (config.places.contains(e.report().where)) e.report().where = config.place(e.report().where);
+    throw;
+  }
+}
+
+void require_range(const Config& config, const char* key, std::int64_t value, std::int64_t least,
+                   std::int64_t largest = most) {
+  require(value >= least && value <= largest, [&] {
+    return Error(Exit::usage, {fmt::format("{} is out of range", key),
+                               config.place(key),
+                               fmt::format("an integer from {} to {}", least, largest),
+                               fmt::format("{}", value),
+                               {}});
+  });
+}
+
+void check_batch(const Config& config) {
+  const auto& [tokens, sequence] = config.batch;
+  require_range(config, "batch.tokens", tokens, 1);
+  require_range(config, "batch.sequence", sequence, 1);
+  require(sequence <= config.model.context, [&] {
+    return Error(Exit::usage, {"a sequence is longer than the model's context",
+                               config.place("batch.sequence"),
+                               fmt::format("at most {} tokens", config.model.context),
+                               fmt::format("{}", sequence),
+                               {fmt::format("batch.sequence = {}", config.model.context)}});
+  });
+  require(tokens % sequence == 0, [&] {
+    const std::int64_t nearest_count =
+        std::max<std::int64_t>(1, (tokens + sequence / 2) / sequence);
+    return Error(Exit::usage,
+                 {fmt::format("a step of {} tokens is no whole number of sequences", tokens),
+                  config.place("batch.tokens"),
+                  fmt::format("a multiple of {}", sequence),
+                  fmt::format("{}", tokens),
+                  {fmt::format("batch.tokens = {}", nearest_count * sequence)}});
+  });
+}
+
+void require_one_step(const Config& config) {
+  require(config.run.tokens >= config.batch.tokens, [&] {
+    return Error(Exit::usage, {"the run is shorter than one step",
+                               config.place("run.tokens"),
+                               fmt::format("at least batch.tokens = {}", config.batch.tokens),
+                               fmt::format("{}", config.run.tokens),
+                               {fmt::format("run.tokens = {}", config.batch.tokens)}});
+  });
+}
+
+void check_run(const Config& config) {
+  const RunConfig& run = config.run;
+  require_range(config, "run.tokens", run.tokens, 0);
+  require_range(config, "run.validate_every", run.validate_every, 0);
+  require_range(config, "run.validate_tokens", run.validate_tokens, 0);
+  require_range(config, "run.save_every", run.save_every, 0);
+  require_range(config, "run.sample_every", run.sample_every, 0);
+  require_range(config, "run.sample_tokens", run.sample_tokens, 0);
+  require_range(config, "run.keep_last", run.keep_last, 1);
+  require_range(config, "run.seed", run.seed, 0, INT64_MAX);
+  require_range(config, "run.threads", run.threads, 0, 4096);
+  if (run.tokens != 0) require_one_step(config);
+  require(run.name.find('/') == std::string::npos && run.name != "." && run.name != "..", [&] {
+    return Error(Exit::usage, {"run.name names no folder",
+                               config.place("run.name"),
+                               "a name without \"/\"",
+                               run.name,
+                               {}});
+  });
+}
+
+}  // namespace
+
+void check(const Config& config) {
+  with_places(config, [&] {
+    check(config.model);
+    check(config.optim);
+  });
+  check_batch(config);
+  check_run(config);
+  plan_of(config);
+}
+
+void check_trainable(const Config& config) {
+  check(config);
+  require(!config.data.train.empty(), [&] {
+    return Error(Exit::usage, {"there is nothing to train on",
+                               config.place("data.train"),
+                               "a prefix that `sluice prepare` wrote",
+                               "nothing",
+                               {"--data.train=PREFIX"}});
+  });
+  require_one_step(config);
+}
+
+RunLength length_of(const Config& config) {
+  return {config.batch.tokens, config.run.tokens / config.batch.tokens};
+}
+
+Plan plan_of(const Config& config) {
+  return with_places(config, [&] {
+    return resolve(config.plan, config.batch.tokens / config.batch.sequence, config.batch.sequence);
+  });
+}
+
+}  // namespace sluice

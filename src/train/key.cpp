@@ -1,0 +1,105 @@
+#include "train/key.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/hash.h"
+
+namespace sluice {
+namespace {
+
+using Lines = std::map<std::string, std::string>;
+
+constexpr std::string_view separator = " = ";
+constexpr const char* fact_keys[] = {"backend", "data.checksum", "formats", "fusions"};
+
+Lines lines_of(std::string_view text) {
+  Lines lines;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    const std::size_t split = line.find(separator);
+    if (split != std::string_view::npos)
+      lines[std::string(line.substr(0, split))] = line.substr(split + separator.size());
+  }
+  return lines;
+}
+
+std::string quoted(const std::string& text) { return fmt::format("\"{}\"", text); }
+
+std::string shown(const std::string& value) { return value.empty() ? "nothing" : value; }
+
+bool is_model(std::string_view key) { return key.starts_with("model."); }
+
+}  // namespace
+
+std::string NumericsKey::hash() const { return hex64(hash64(text)); }
+
+NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
+  Config copy = config;
+  Lines lines = lines_of(table_of(copy).numerics_text());
+  lines["backend"] = quoted(facts.backend);
+  lines["data.checksum"] = quoted(facts.data);
+  lines["formats"] = quoted(facts.formats);
+  lines["fusions"] = quoted(facts.fusions);
+  lines["run.isa"] = quoted(facts.isa);
+  lines["plan.micro_batch"] = fmt::format("{}", facts.plan.micro_batch);
+  lines["plan.head_chunk"] = fmt::format("{}", facts.plan.head_chunk);
+  NumericsKey key;
+  for (const auto& [name, value] : lines)
+    key.text += fmt::format("{}{}{}\n", name, separator, value);
+  return key;
+}
+
+std::vector<Change> compare_keys(std::string_view was, std::string_view now) {
+  const Lines old_lines = lines_of(was), new_lines = lines_of(now);
+  std::map<std::string, Change> changes;
+  for (const auto& [key, value] : old_lines) changes[key] = {key, value, {}};
+  for (const auto& [key, value] : new_lines) changes[key].key = key, changes[key].now = value;
+  std::vector<Change> out;
+  for (const auto& [key, change] : changes)
+    if (change.was != change.now) out.push_back(change);
+  return out;
+}
+
+std::vector<std::string> parse_accepted(std::string_view names) {
+  Config defaults;
+  const OptionTable table = table_of(defaults);
+  std::vector<std::string> accepted;
+  while (!names.empty()) {
+    const std::string name(names.substr(0, names.find(',')));
+    names.remove_prefix(std::min(names.size(), name.size() + 1));
+    if (std::find(std::begin(fact_keys), std::end(fact_keys), name) == std::end(fact_keys))
+      table.require_key(name, "command line --change");
+    require(!is_model(name), [&] {
+      return Error(Exit::usage, {fmt::format("{} cannot change within a run", name),
+                                 fmt::format("command line --change {}", name),
+                                 "an option outside [model]",
+                                 name,
+                                 {"--out DIR for a run of its own"}});
+    });
+    accepted.push_back(name);
+  }
+  return accepted;
+}
+
+void require_accepted(const std::vector<Change>& changes, const std::vector<std::string>& accepted,
+                      const std::string& where) {
+  std::vector<std::string> found, all = accepted;
+  bool same_model = true;
+  for (const Change& change : changes) {
+    same_model = same_model && !is_model(change.key);
+    if (std::find(accepted.begin(), accepted.end(), change.key) != accepted.end()) continue;
+    all.push_back(change.key);
+    found.push_back(fmt::format("{} {} → {}", change.key, shown(change.was), shown(change.now)));
+  }
+  if (found.empty()) return;
+  std::vector<std::string> tries{"--out DIR for a run of its own"};
+  if (same_model) tries.insert(tries.begin(), fmt::format("--change {}", fmt::join(all, ",")));
+  throw Error(Exit::usage, {same_model ? "options that change the numbers differ from the run's"
+                                       : "the folder holds a run of another model",
+                            where, "what the run began with",
+                            fmt::format("{}", fmt::join(found, "\n         ")), std::move(tries)});
+}
+
+}  // namespace sluice

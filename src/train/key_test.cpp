@@ -1,0 +1,156 @@
+#include "train/key.h"
+
+#include <gtest/gtest.h>
+
+namespace sluice {
+namespace {
+
+KeyFacts facts_of(const Config& config) {
+  return {.backend = "cpu",
+          .isa = "avx512",
+          .data = "00ff",
+          .fusions = "residual_norm",
+          .formats = "state 1",
+          .plan = plan_of(config)};
+}
+
+NumericsKey key_of(const Config& config) { return numerics_key(config, facts_of(config)); }
+
+Config with(std::vector<std::string> overrides) {
+  Config config = load_config("gpt2-124m");
+  apply_overrides(config, overrides);
+  return config;
+}
+
+template <class Body>
+std::string error_of(Body body) {
+  try {
+    body();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Exit::usage);
+    return e.text();
+  }
+  return "no error";
+}
+
+TEST(Key, is_sorted_lines_of_what_was_resolved) {
+  const NumericsKey key = key_of(with({}));
+  EXPECT_TRUE(
+      key.text.starts_with("backend = \"cpu\"\n"
+                           "batch.sequence = 1024\n"
+                           "batch.tokens = 524288\n"
+                           "data.checksum = \"00ff\"\n"
+                           "data.documents = \"join\"\n"
+                           "formats = \"state 1\"\n"
+                           "fusions = \"residual_norm\"\n"
+                           "model.biases = true\n"))
+      << key.text;
+  for (const char* line : {"run.isa = \"avx512\"\n", "plan.micro_batch = 2\n",
+                           "plan.head_chunk = 4096\n", "run.tokens = 10000000000\n"})
+    EXPECT_NE(key.text.find(line), std::string::npos) << line;
+  EXPECT_EQ(key.text.find("recompute"), std::string::npos);
+  EXPECT_EQ(key.hash().size(), 16u);
+}
+
+TEST(Key, free_options_leave_it_alone) {
+  const NumericsKey key = key_of(with({}));
+  for (const char* text :
+       {"data.train=x", "data.validation=y", "run.threads=3", "run.validate_every=1",
+        "run.validate_tokens=1", "run.save_every=1", "run.sample_every=1", "run.sample_prompt=x",
+        "run.sample_tokens=1", "run.keep_last=1", "run.log_hashes=true", "run.poison=true",
+        "run.name=x", "plan.device=cpu", "plan.recompute=block", "plan.micro_batch=2",
+        "plan.head_chunk=4096", "run.isa=avx512"})
+    EXPECT_EQ(key_of(with({text})).text, key.text) << text;
+}
+
+TEST(Key, numerics_options_change_it) {
+  const NumericsKey key = key_of(with({}));
+  for (const char* text : {"data.documents=separate", "batch.tokens=1048576", "batch.sequence=512",
+                           "run.tokens=524288", "run.seed=1", "optim.lr=1", "model.layers=3",
+                           "model.init.std=1", "plan.micro_batch=4", "plan.head_chunk=64"}) {
+    EXPECT_NE(key_of(with({text})).text, key.text) << text;
+    EXPECT_NE(key_of(with({text})).hash(), key.hash()) << text;
+  }
+  KeyFacts facts = facts_of(with({}));
+  facts.isa = "avx2";
+  EXPECT_NE(numerics_key(with({}), facts).hash(), key.hash());
+  facts = facts_of(with({}));
+  facts.data = "other";
+  EXPECT_NE(numerics_key(with({}), facts).hash(), key.hash());
+}
+
+TEST(Key, the_saved_config_reproduces_it) {
+  const Config config = with({"optim.lr=0.00012345678901234567", "model.init.output_std=0.003"});
+  const Config saved = parse_config(to_toml(config), "config.toml");
+  EXPECT_EQ(key_of(saved).text, key_of(config).text);
+  EXPECT_NE(key_of(saved).text, key_of(with({})).text);
+}
+
+TEST(Key, changes_are_listed_old_and_new) {
+  const std::vector<Change> changes = compare_keys(
+      key_of(with({})).text, key_of(with({"run.tokens=1048576", "optim.lr=3e-4"})).text);
+  ASSERT_EQ(changes.size(), 2u);
+  EXPECT_EQ(changes[0].key, "optim.lr");
+  EXPECT_EQ(changes[0].was, "0.0006");
+  EXPECT_EQ(changes[0].now, "0.0003");
+  EXPECT_EQ(error_of([&] { require_accepted(changes, {}, "runs/a"); }),
+            "sluice: error: options that change the numbers differ from the run's\n"
+            "  where: runs/a\n"
+            "  expected: what the run began with\n"
+            "  found: optim.lr 0.0006 → 0.0003\n"
+            "         run.tokens 10000000000 → 1048576\n"
+            "  try: --change optim.lr,run.tokens\n"
+            "  try: --out DIR for a run of its own\n");
+  EXPECT_EQ(error_of([&] { require_accepted(changes, {"optim.lr"}, "runs/a"); }),
+            "sluice: error: options that change the numbers differ from the run's\n"
+            "  where: runs/a\n"
+            "  expected: what the run began with\n"
+            "  found: run.tokens 10000000000 → 1048576\n"
+            "  try: --change optim.lr,run.tokens\n"
+            "  try: --out DIR for a run of its own\n");
+  EXPECT_EQ(error_of([&] {
+              require_accepted(changes, {"optim.lr", "run.tokens"}, "runs/a");
+            }),
+            "no error");
+  EXPECT_EQ(error_of([&] { require_accepted({}, {}, "runs/a"); }), "no error");
+}
+
+TEST(Key, another_model_is_another_run) {
+  const auto changes = compare_keys(key_of(with({})).text, key_of(with({"model.layers=3"})).text);
+  EXPECT_EQ(error_of([&] { require_accepted(changes, {}, "runs/a"); }),
+            "sluice: error: the folder holds a run of another model\n"
+            "  where: runs/a\n"
+            "  expected: what the run began with\n"
+            "  found: model.layers 12 → 3\n"
+            "  try: --out DIR for a run of its own\n");
+  EXPECT_EQ(error_of([] { parse_accepted("run.tokens,model.layers"); }),
+            "sluice: error: model.layers cannot change within a run\n"
+            "  where: command line --change model.layers\n"
+            "  expected: an option outside [model]\n"
+            "  found: model.layers\n"
+            "  try: --out DIR for a run of its own\n");
+}
+
+TEST(Key, lines_that_came_or_went) {
+  const auto changes = compare_keys("a = 1\nb = 2\n", "b = 2\nc = 3\n");
+  EXPECT_NE(error_of([&] {
+              require_accepted(changes, {}, "");
+            }).find("  found: a 1 → nothing\n         c nothing → 3\n"),
+            std::string::npos);
+}
+
+TEST(Key, accepted_names_exist) {
+  EXPECT_EQ(parse_accepted("run.tokens,optim.lr,data.checksum"),
+            (std::vector<std::string>{"run.tokens", "optim.lr", "data.checksum"}));
+  EXPECT_EQ(parse_accepted(""), std::vector<std::string>{});
+  EXPECT_EQ(error_of([] { parse_accepted("run.tokns"); }),
+            "sluice: error: no option is called run.tokns\n"
+            "  where: command line --change run.tokns\n"
+            "  expected: a key that `sluice train --help` lists\n"
+            "  found: run.tokns\n"
+            "  try: run.tokens\n");
+  EXPECT_NE(error_of([] { parse_accepted("run.tokens,,optim.lr"); }), "no error");
+}
+
+}  // namespace
+}  // namespace sluice

@@ -92,7 +92,7 @@ bool assign(const Option& option, const RawValue& raw, std::string* target) {
 
 // "lr" and "train.lr" mean optim.lr when no other section has an lr.
 std::string suggest(std::string_view key, const std::vector<std::string>& keys) {
-  const std::string near = nearest(key, keys);
+  std::string near = nearest(key, keys);
   if (!near.empty()) return near;
   const std::string tail = fmt::format(".{}", key.substr(key.rfind('.') + 1));
   const auto same = [&](const std::string& other) { return other.ends_with(tail); };
@@ -182,8 +182,10 @@ std::string OptionTable::help() const {
     const std::string own = section_of(option.key);
     if (own != section) out += fmt::format("{}{}\n", out.empty() ? "" : "\n", own);
     section = own;
-    out += fmt::format("  {} {:<42} {}", option.effect == Effect::numerics ? '*' : ' ',
-                       fmt::format("--{}={}", option.key, option.text()), option.help);
+    std::string value = option.text();  // as typed: no quotes
+    if (value.starts_with('"')) value = value.substr(1, value.size() - 2);
+    out += fmt::format("  {} {:<34} {}", option.effect == Effect::numerics ? '*' : ' ',
+                       fmt::format("--{}={}", option.key, value), option.help);
     if (!option.choices.empty()) out += fmt::format(": {}", fmt::join(option.choices, ", "));
     out += '\n';
   }

@@ -135,16 +135,16 @@ TEST(Options, print_as_toml_help_and_key) {
   s.name.clear();
   EXPECT_EQ(table.help(),
             "model\n"
-            "  * --model.width=768                          numbers per token\n"
-            "  * --model.inner=\"auto\"                       of the MLP\n"
+            "  * --model.width=768                  numbers per token\n"
+            "  * --model.inner=auto                 of the MLP\n"
             "\n"
             "optim\n"
-            "  * --optim.lr=0.0006                          learning rate\n"
-            "    --optim.tied=true                          one or two\n"
-            "    --optim.kind=\"normal\"                      which: normal, uniform\n"
+            "  * --optim.lr=0.0006                  learning rate\n"
+            "    --optim.tied=true                  one or two\n"
+            "    --optim.kind=normal                which: normal, uniform\n"
             "\n"
             "run\n"
-            "    --run.name=\"\"                              what it is called\n"
+            "    --run.name=                        what it is called\n"
             "\n"
             "* numerics: may change the bits of a run. Every other option may not.\n");
 }

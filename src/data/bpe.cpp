@@ -63,38 +63,34 @@ void BpeMerges::encode_short(std::string_view piece, std::vector<std::int32_t>& 
   out.insert(out.end(), ids.begin(), ids.begin() + n);
 }
 
-// A linked list of symbols and a heap of candidate merges, ordered by rank, then place. Candidates
-// that a neighbour's merge has made stale are known by their pair and skipped when they come up.
+// A linked list of symbols and a heap of candidate merges, ordered by rank, then place. A candidate
+// that a neighbour's merge has made stale is known by its result and skipped when it comes up.
 void BpeMerges::encode_long(std::string_view piece, std::vector<std::int32_t>& out,
                             Scratch& scratch) const {
   constexpr std::uint32_t nobody = ~0u;
-  constexpr std::int32_t gone = -2;
   auto& symbols = scratch.symbols;
   auto& heap = scratch.heap;
   const auto n = static_cast<std::uint32_t>(piece.size());
   symbols.resize(n);
   heap.clear();
-  for (std::uint32_t i = 0; i < n; ++i) {
-    symbols[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], i == 0 ? nobody : i - 1,
-                  i + 1 == n ? nobody : i + 1};
-  }
-  const auto candidate = [&](std::uint32_t left) -> std::int32_t {
-    const std::uint32_t right = symbols[left].next;
-    if (symbols[left].id == gone || right == nobody) return none;
-    return find(symbols[left].id, symbols[right].id);
-  };
+  const auto lowest_first = std::greater<>();
   const auto entry = [](std::int32_t merged, std::uint32_t left) {
     return static_cast<std::uint64_t>(merged) << 32 | left;
   };
-  for (std::uint32_t i = 0; i + 1 < n; ++i) {
-    if (const std::int32_t merged = candidate(i); merged != none) heap.push_back(entry(merged, i));
+  for (std::uint32_t i = n; i-- > 0;) {
+    const bool last = i + 1 == n;
+    auto& symbol = symbols[i];
+    symbol = {byte_ids_[static_cast<unsigned char>(piece[i])], none, i == 0 ? nobody : i - 1,
+              last ? nobody : i + 1};
+    if (!last) symbol.merged = find(symbol.id, symbols[i + 1].id);
+    if (symbol.merged != none) heap.push_back(entry(symbol.merged, i));
   }
-  const auto lowest_first = std::greater<>();
   std::make_heap(heap.begin(), heap.end(), lowest_first);
-  const auto push = [&](std::uint32_t left) {
-    const std::int32_t merged = candidate(left);
-    if (merged == none) return;
-    heap.push_back(entry(merged, left));
+  const auto renew = [&](std::uint32_t left) {
+    auto& symbol = symbols[left];
+    symbol.merged = symbol.next == nobody ? none : find(symbol.id, symbols[symbol.next].id);
+    if (symbol.merged == none) return;
+    heap.push_back(entry(symbol.merged, left));
     std::push_heap(heap.begin(), heap.end(), lowest_first);
   };
   while (!heap.empty()) {
@@ -102,15 +98,15 @@ void BpeMerges::encode_long(std::string_view piece, std::vector<std::int32_t>& o
     const auto merged = static_cast<std::int32_t>(heap.back() >> 32);
     const auto left = static_cast<std::uint32_t>(heap.back());
     heap.pop_back();
-    if (candidate(left) != merged) continue;
     auto& symbol = symbols[left];
-    const auto right = symbols[symbol.next];
-    symbols[symbol.next].id = gone;
+    if (symbol.merged != merged) continue;
+    auto& right = symbols[symbol.next];
+    right.merged = none;
     symbol.id = merged;
     symbol.next = right.next;
     if (right.next != nobody) symbols[right.next].previous = left;
-    if (symbol.previous != nobody) push(symbol.previous);
-    push(left);
+    if (symbol.previous != nobody) renew(symbol.previous);
+    renew(left);
   }
   for (std::uint32_t i = 0; i != nobody; i = symbols[i].next) out.push_back(symbols[i].id);
 }

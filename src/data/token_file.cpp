@@ -130,6 +130,10 @@ void TokenFile::open_sidecar() {
                                  .hash = field<std::string>(sidecar, file, "/tokenizer/hash"),
                                  .vocab = small("/tokenizer/vocab"),
                                  .end_of_text = small("/tokenizer/end_of_text")};
+  require(tokenizer_->end_of_text < tokenizer_->vocab, [&] {
+    return damaged(file, "the shards' sidecar is damaged", "end_of_text below vocab",
+                   fmt::format("{} of {}", tokenizer_->end_of_text, tokenizer_->vocab));
+  });
   id_limit_ = tokenizer_->vocab;
   tokens_ = field<std::int64_t>(sidecar, file, "/tokens");
   documents_ = field<std::int64_t>(sidecar, file, "/documents");

@@ -30,7 +30,7 @@ void require_range(const Config& config, const char* key, std::int64_t value, st
 }
 
 void check_batch(const Config& config) {
-  const auto& [tokens, sequence] = config.batch;
+  const std::int64_t tokens = config.batch.tokens, sequence = config.batch.sequence;
   require_range(config, "batch.tokens", tokens, 1);
   require_range(config, "batch.sequence", sequence, 1);
   require(sequence <= config.model.context, [&] {

@@ -49,7 +49,7 @@ class Split {
   std::int64_t extra_;
 };
 
-// Where the k values [begin, begin + count) of B lie for the panels from `panel` on.
+// The values of k that one block sums over: [begin, begin + count).
 struct Block {
   std::int64_t begin;
   std::int64_t count;
@@ -98,8 +98,8 @@ Panels panels_of_b(const GemmKernel& kernel, const Gemm& g, Block k, std::int64_
   return {scratch, k.count * panel_columns};
 }
 
-// Asks for one of `parts` shares of the lines of B that the next strip will pack: they lie in as many
-// pages, where no hardware prefetcher follows.
+// Asks for one of `parts` shares of the lines of B that the next strip will pack: each may lie in a
+// page of its own, where no hardware prefetcher follows.
 void prefetch_b(const Gemm& g, Block k, std::int64_t column, std::int64_t part,
                 std::int64_t parts) {
   const float* const src = g.b + k.begin * g.ldb + column;

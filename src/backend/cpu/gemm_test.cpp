@@ -222,6 +222,21 @@ TEST(Gemm, BitsDependNeitherOnIsaNorThreadsNorStorage) {
   }
 }
 
+// Every register tile that there is: heights 1 to 16 and more, one to four panels, partial ones.
+TEST(Gemm, EveryTileHasTheBitsOfThePortableOne) {
+  for (std::int64_t m = 1; m <= 30; ++m) {
+    for (std::int64_t n : {9, 25, 48, 64}) {
+      const Operands operands({.size = {m, n, 21}});
+      const std::vector<float> expected = operands.run(1, Isa::portable);
+      EXPECT_LE(operands.error_of(expected), 1e-6);
+      for (Isa isa : available_isas()) {
+        EXPECT_TRUE(same_bits(operands.run(1, isa), expected))
+            << name_of(isa) << " m " << m << " n " << n;
+      }
+    }
+  }
+}
+
 // The documented rule, spelled out, and two other rules that must not pass for it.
 TEST(Gemm, BitsFollowTheDocumentedRule) {
   const Size size = {3, 20, 700};

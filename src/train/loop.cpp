@@ -1,0 +1,93 @@
+#include "train/loop.h"
+
+#include <chrono>
+
+#include "train/diverged.h"
+#include "train/sampler.h"
+#include "train/validator.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
+
+class Loop {
+ public:
+  explicit Loop(const LoopParts& parts)
+      : p_(parts),
+        run_(parts.config.run),
+        length_(length_of(parts.config)),
+        reported_(parts.files.step()) {}
+
+  Exit run() {
+    const std::int64_t begin = p_.files.step();
+    for (std::int64_t step = begin + 1; step <= length_.steps; ++step) {
+      p_.faults.hit("train.step");
+      p_.trainer.enqueue(step);  // batch and step
+      if (step - 1 > begin) report(step - 1);
+      const bool stop = p_.stop_signal != nullptr && p_.stop_signal->load() != 0;
+      const bool last = step == length_.steps || stop;
+      const bool planted = plant_fault(p_.faults, step, p_.trainer, [&] { settle(step); });
+      if (!last && !planted && !due(run_.validate_every, step) && !due(run_.save_every, step) &&
+          !due(run_.sample_every, step))
+        continue;
+      settle(step);
+      if (p_.validator != nullptr && (due(run_.validate_every, step) || step == length_.steps))
+        p_.log.validation(step, p_.validator->run(step == length_.steps), p_.trainer.digest());
+      if (p_.sampler != nullptr && (due(run_.sample_every, step) || step == length_.steps))
+        p_.sampler->run(step, p_.log);
+      if (due(run_.save_every, step) || last) save(step);
+      if (stop && step < length_.steps) return Exit::requeue;
+      mark_ = Clock::now();
+    }
+    return Exit::ok;
+  }
+
+ private:
+  // Weights are those after `step`, and every step's row is written.
+  void settle(std::int64_t step) {
+    report(step);
+    p_.trainer.settle();
+  }
+
+  void report(std::int64_t step) {
+    if (step <= reported_) return;
+    reported_ = step;
+    const StepResult result = p_.trainer.result(step);
+    const Clock::time_point now = Clock::now();
+    const double seconds = std::chrono::duration<double>(now - mark_).count();
+    mark_ = now;
+    Pace pace;
+    pace.tokens = step * length_.tokens_per_step;
+    pace.tokens_per_second = static_cast<double>(length_.tokens_per_step) / seconds;
+    pace.seconds_left = seconds * static_cast<double>(length_.steps - step);
+    p_.log.step(result, pace);
+    if (!result.finite) throw diverged(p_.trainer, result, p_.files.folder().string());
+  }
+
+  void save(std::int64_t step) {
+    const std::uint64_t digest = p_.trainer.digest();
+    try {
+      p_.files.save(p_.trainer, p_.config, p_.key, step, digest, p_.tokenizer_path);
+      p_.log.saved(step, digest);
+    } catch (const Error& e) {
+      if (e.code() != Exit::disk) throw;
+      p_.log.say(e.text());  // the last good checkpoint stays; training goes on
+      p_.log.say("sluice: this step was not saved; training goes on");
+    }
+  }
+
+  const LoopParts& p_;
+  const RunConfig& run_;
+  const RunLength length_;
+  std::int64_t reported_;
+  Clock::time_point mark_ = Clock::now();
+};
+
+}  // namespace
+
+Exit training_loop(const LoopParts& parts) { return Loop(parts).run(); }
+
+}  // namespace sluice

@@ -1,0 +1,146 @@
+#include "train/run.h"
+
+#include "backend/cpu/host.h"
+#include "core/file.h"
+#include "graph/fusion.h"
+#include "program/validate.h"
+#include "train/assembly.h"
+#include "train/hash_log.h"
+#include "train/loop.h"
+#include "train/sampler.h"
+#include "train/validator.h"
+
+namespace sluice {
+namespace {
+
+// Tokens on disk and what made them.
+struct Data {
+  explicit Data(const Config& config) : train(config.data.train) {
+    if (!config.data.validation.empty()) validation.emplace(config.data.validation);
+    for (TokenFile* file : {&train, validation ? &*validation : nullptr}) {
+      if (file == nullptr) continue;
+      file->limit_ids(static_cast<int>(config.model.vocab));
+      if (train.tokenizer() && file != &train) require_tokenizer(*file, *train.tokenizer(), train.name());
+    }
+    if (!train.tokenizer()) return;
+    require(train.tokenizer()->vocab <= config.model.vocab, [&] {
+      return Error(Exit::usage,
+                   {"the model's vocabulary is smaller than the tokenizer's", config.place("model.vocab"),
+                    fmt::format("at least {} ({} tokenizer of {})", train.tokenizer()->vocab,
+                                train.tokenizer()->kind, train.name()),
+                    fmt::format("{}", config.model.vocab),
+                    {fmt::format("model.vocab = {}", train.tokenizer()->vocab)}});
+    });
+    tokenizer = load_tokenizer(train.tokenizer_path());
+  }
+
+  RowOptions rows(const Config& config) const {
+    RowOptions out;
+    out.sequence = config.batch.sequence;
+    out.documents = config.data.documents == "separate" ? Documents::separate : Documents::joined;
+    if (train.tokenizer()) out.end_of_text = train.tokenizer()->end_of_text;
+    return out;
+  }
+
+  TokenFile train;
+  std::optional<TokenFile> validation;
+  TokenizerPtr tokenizer;  // null: raw ids
+};
+
+CpuBackend::Options cpu_options(const Config& config) {
+  CpuBackend::Options out;
+  out.threads = config.run.threads == 0 ? usable_threads() : static_cast<int>(config.run.threads);
+  out.isa = config.run.isa == "auto" ? best_isa() : parse_isa(config.run.isa);
+  return out;
+}
+
+NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, Isa isa) {
+  KeyFacts facts;
+  facts.backend = "cpu";
+  facts.isa = name_of(isa);
+  facts.data = data.train.checksum();
+  if (data.train.tokenizer()) facts.data += " " + data.train.tokenizer()->hash;
+  facts.fusions = fusion_set();
+  facts.formats = "state float32, gradients float32, philox 1";
+  facts.plan = plan;
+  return numerics_key(config, facts);
+}
+
+// Refuses a plan that the machine cannot hold, before anything is taken.
+void require_fits(const TrainRequest& request, const Plan& plan, const ProgramSet& programs,
+                  int threads);
+
+std::shared_ptr<const ProgramSet> programs_of(const Config& config, const Plan& plan, int threads) {
+  return std::make_shared<ProgramSet>(assemble_training(config.model, config.optim,
+                                                        standard_parametrization(),
+                                                        training_options(config, plan, threads)));
+}
+
+std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
+  if (!request.out.empty()) return request.out;
+  return fmt::format("runs/{}-{}", request.config.run.name, key.hash().substr(0, 8));
+}
+
+}  // namespace
+
+TrainingOptions training_options(const Config& config, const Plan& plan, int threads) {
+  TrainingOptions out;
+  out.shape = {plan.micro_batch, config.batch.sequence};
+  out.head_chunk = plan.head_chunk;
+  out.build.micro_batches = static_cast<int>(plan.micro_batches);
+  out.build.eval_micro_batches = 1;
+  out.build.recompute = plan.recompute;
+  out.build.workers = {threads};
+  out.sample_rows = config.run.sample_every > 0 ? 1 : 0;
+  return out;
+}
+
+Exit train(const TrainRequest& request) {
+  const Config& config = request.config;
+  check_trainable(config);
+  const Plan plan = plan_of(config);
+  const Data data(config);
+  const TrainingBatches batches(data.train, data.rows(config), static_cast<std::uint64_t>(config.run.seed));
+  const CpuBackend::Options cpu = cpu_options(config);
+  const NumericsKey key = key_of(config, data, plan, cpu.isa);
+  RunFiles files(folder_of(request, key), config, key, request.accepted_changes, request.resume);
+  const auto programs = programs_of(config, plan, cpu.threads);
+  require_fits(request, plan, *programs, cpu.threads);
+
+  CpuBackend backend(cpu);
+  files.open(config, key, *request.faults);
+  const RunLength length = length_of(config);
+  MetricsLog log((files.folder() / "metrics.jsonl").string(), length.steps, request.json);
+  log.say(fmt::format("sluice: {} in {} | key {} | {} parameters | {} steps of {} tokens | {} micro-batches "
+                      "of {} x {} | {} threads, {} | {:.2f} GiB planned",
+                      config.run.name, files.folder().string(), key.hash(),
+                      programs->model->parameters(), length.steps, length.tokens_per_step,
+                      plan.micro_batches, plan.micro_batch, config.batch.sequence, cpu.threads,
+                      name_of(cpu.isa), static_cast<double>(programs->memory.total()) / (1 << 30)));
+  for (const std::string& message : files.messages()) log.say("sluice: " + message);
+
+  std::optional<HashLog> hashes;
+  if (config.run.log_hashes)
+    hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
+  ExecutorOptions options;
+  options.poison = config.run.poison;
+  options.observer = hashes ? &*hashes : nullptr;
+  Trainer trainer(config, plan, backend, programs, batches, options);
+  if (files.resumed()) files.load(trainer, config.model);
+  else trainer.initialize();
+  trainer.derive();
+
+  std::optional<Validator> validator;
+  if (data.validation)
+    validator.emplace(trainer, *data.validation, data.tokenizer.get(), data.rows(config),
+                      config.run.validate_tokens);
+  std::optional<Sampler> sampler;
+  if (config.run.sample_every > 0 && data.tokenizer)
+    sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
+  return training_loop({config, key, trainer, files, log, validator ? &*validator : nullptr,
+                        sampler ? &*sampler : nullptr,
+                        data.tokenizer ? data.train.tokenizer_path() : std::string(), *request.faults,
+                        request.stop_signal});
+}
+
+}  // namespace sluice

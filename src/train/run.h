@@ -1,0 +1,27 @@
+// One training run from config to exit code: opens or resumes the run directory, refuses what does
+// not fit, and hands over to the loop.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "core/fault.h"
+#include "train/config.h"
+
+namespace sluice {
+
+struct TrainRequest {
+  Config config;
+  std::string out;                                // empty: runs/NAME-KEY8
+  std::vector<std::string> accepted_changes;      // --change
+  std::string resume = "auto";                    // or "never"
+  Faults* faults = nullptr;                       // required
+  const std::atomic<int>* stop_signal = nullptr;  // not 0: finish the step, save, exit 75
+  bool json = false;                              // step rows to stdout too
+};
+
+// ok, or requeue after a signal. Everything else is thrown.
+Exit train(const TrainRequest& request);
+
+}  // namespace sluice

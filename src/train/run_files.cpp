@@ -1,0 +1,114 @@
+#include "train/run_files.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "core/hash.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_run(const fs::path& folder) { return fs::exists(folder / "config.toml"); }
+
+void require_empty_or_run(const fs::path& folder) {
+  if (!fs::exists(folder) || is_run(folder)) return;
+  require(fs::is_directory(folder) && fs::is_empty(folder), [&] {
+    return Error(Exit::usage, {"the output directory holds something that is not a run",
+                               folder.string(),
+                               "an empty or missing directory, or a run of the same key",
+                               fs::is_directory(folder) ? "other files" : "a file",
+                               {"--out with another directory"}});
+  });
+}
+
+nlohmann::json changes_json(const std::vector<Change>& changes) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const Change& change : changes)
+    out.push_back({{"key", change.key}, {"was", change.was}, {"now", change.now}});
+  return out;
+}
+
+}  // namespace
+
+RunFiles::RunFiles(fs::path folder, const Config&, const NumericsKey& key,
+                   const std::vector<std::string>& accepted, const std::string& resume)
+    : folder_(std::move(folder)) {
+  require_empty_or_run(folder_);
+  if (!is_run(folder_)) return;
+  require(resume != "never", [&] {
+    return Error(Exit::usage, {"the output directory already holds a run",
+                               folder_.string(),
+                               "an empty or missing directory, with --resume never",
+                               "a run",
+                               {"--resume auto", "--out with another directory"}});
+  });
+  // The key lies beside the config from the first moment on, so a run that never saved is known
+  // too.
+  changes_ = compare_keys(read_file((folder_ / "key.txt").string()), key.text);
+  require_accepted(changes_, accepted, folder_.string());
+  NewestVerified newest = newest_verified(folder_);
+  for (const Report& problem : newest.skipped)
+    messages_.push_back(fmt::format("skipped {}: {}", problem.where, problem.what));
+  damaged_ = newest.damaged;
+  resumed_ = std::move(newest.checkpoint);
+  if (!resumed_ && !newest.skipped.empty()) {
+    Report report = newest.skipped.front();
+    report.tries = {"remove the checkpoints to begin anew"};
+    throw Error(Exit::input, std::move(report));
+  }
+  if (resumed_)
+    messages_.push_back(fmt::format("resuming {} at step {}", folder_.string(), resumed_->step));
+}
+
+void RunFiles::open(const Config& config, const NumericsKey& key, Faults& faults) {
+  lock_ = std::make_unique<RunLock>(folder_);
+  store_ =
+      std::make_unique<CheckpointStore>(folder_, static_cast<int>(config.run.keep_last), faults);
+  for (const fs::path& damaged : damaged_) store_->set_aside(damaged);
+  for (const char* file : {"metrics.jsonl", "hashes.jsonl", "samples.jsonl"})
+    truncate_after(folder_ / file, step());
+  write_file_atomic((folder_ / "key.txt").string(), key.text);
+  write_file_atomic((folder_ / "config.toml").string(), to_toml(config));
+}
+
+void RunFiles::load(Trainer& trainer, const ModelConfig& model) const {
+  const auto access = [&](int layer, const std::string& value) {
+    return trainer.tensor(layer, value);
+  };
+  load_model(resumed_->path, model, trainer.tensors(), access);
+  load_moments(resumed_->path, trainer.tensors(), access);
+  const std::string expected = resumed_->run.value("digest", "");
+  const std::string found = hex64(trainer.digest());
+  require(expected == found, [&] {
+    return Error(Exit::input, {"the weights are not those that were saved",
+                               resumed_->path.string(),
+                               fmt::format("digest {}", expected),
+                               found,
+                               {}});
+  });
+}
+
+void RunFiles::save(const Trainer& trainer, const Config& config, const NumericsKey& key,
+                    std::int64_t step, std::uint64_t digest, const std::string& tokenizer_path) {
+  const auto access = [&](int layer, const std::string& value) {
+    return trainer.tensor(layer, value);
+  };
+  CheckpointSave save = store_->begin(step);
+  save_model(save, config.model, trainer.tensors(), access);
+  save_moments(save, trainer.tensors(), access);
+  if (!tokenizer_path.empty() && fs::exists(tokenizer_path))
+    save.add_file("tokenizer.json", read_file(tokenizer_path));
+  save.commit({{"step", step},
+               {"cursor", step * config.batch.tokens / config.batch.sequence},
+               {"tokens", step * config.batch.tokens},
+               {"digest", hex64(digest)},
+               {"key", key.text},
+               {"key_hash", key.hash()},
+               {"changes", changes_json(changes_)},
+               {"config", to_toml(config)}});
+}
+
+}  // namespace sluice

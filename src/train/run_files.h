@@ -1,0 +1,50 @@
+// A run directory: config.toml, metrics.jsonl, hashes.jsonl, samples.jsonl, checkpoints/. Opening
+// one decides between a new run, a resumed one and a refusal; nothing is changed before that is
+// decided.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "checkpoint/store.h"
+#include "train/key.h"
+#include "train/trainer.h"
+
+namespace sluice {
+
+class RunFiles {
+ public:
+  // Decides what `folder` is. Exit::usage: the folder holds something else, or a run whose key
+  // differs in ways that `accepted` does not name; with resume == "never", any run. Exit::input:
+  // there are checkpoints, but none verifies.
+  RunFiles(std::filesystem::path folder, const Config& config, const NumericsKey& key,
+           const std::vector<std::string>& accepted, const std::string& resume);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const std::optional<Checkpoint>& resumed() const { return resumed_; }
+  std::int64_t step() const { return resumed_ ? resumed_->step : 0; }
+  // What a person is told about the decision, a line each.
+  const std::vector<std::string>& messages() const { return messages_; }
+
+  // From here on files change: takes the lock, moves metrics rows past the resumed step aside,
+  // writes config.toml.
+  void open(const Config& config, const NumericsKey& key, Faults& faults);
+  // Weights and moments of the resumed step.
+  void load(Trainer& trainer, const ModelConfig& model) const;
+
+  // Writes the checkpoint of `step`. Error(Exit::disk) leaves everything as it was.
+  void save(const Trainer& trainer, const Config& config, const NumericsKey& key, std::int64_t step,
+            std::uint64_t digest, const std::string& tokenizer_path);
+
+ private:
+  std::filesystem::path folder_;
+  std::optional<Checkpoint> resumed_;
+  std::vector<std::string> messages_;
+  std::vector<std::filesystem::path> damaged_;
+  std::vector<Change> changes_;  // accepted at this resume
+  std::unique_ptr<RunLock> lock_;
+  std::unique_ptr<CheckpointStore> store_;
+};
+
+}  // namespace sluice

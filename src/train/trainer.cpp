@@ -1,0 +1,88 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+
+#include "graph/initial.h"
+
+namespace sluice {
+
+Trainer::Trainer(const Config& config, const Plan& plan, Backend& backend,
+                 std::shared_ptr<const ProgramSet> programs, const TrainingBatches& batches,
+                 ExecutorOptions options)
+    : config_(config),
+      plan_(plan),
+      length_(length_of(config)),
+      batches_(batches),
+      executor_(backend, programs, options),
+      tensors_(model_tensors(*programs->model, config.model)),
+      first_(programs->index_of("first")),
+      steady_(programs->index_of("steady")),
+      flush_(programs->index_of("flush")),
+      derive_(programs->index_of("derive")) {
+  const BatchLayout& layout = programs->named("steady").batch;
+  for (int set = 0; set < 2; ++set)
+    staging_.emplace_back(layout, static_cast<int>(plan.micro_batches));
+}
+
+void Trainer::initialize() {
+  const ModelGraphs& model = *executor_.programs().model;
+  const Parametrization scales = standard_parametrization();
+  std::size_t index = 0;
+  for (int layer = 0; layer < model.layer_count(); ++layer)
+    for (const Parameter& p : model.of(model.kind_of(layer)).parameters) {
+      const auto seed = static_cast<std::uint64_t>(config_.run.seed);
+      fill_initial(tensor(layer, p.name), p, tensors_[index++].name, seed, scales);
+    }
+}
+
+void Trainer::derive() {
+  executor_.enqueue(derive_, {});
+  executor_.drain();
+}
+
+void Trainer::enqueue(std::int64_t step) {
+  const auto set = static_cast<std::size_t>(step % 2);
+  Staging& staging = staging_[set];
+  lr_[set] = learning_rate(config_.optim, length_, step - 1);
+  std::int64_t cursor = (step - 1) * plan_.micro_batch * plan_.micro_batches;
+  for (int micro = 0; micro < plan_.micro_batches; ++micro) {
+    batches_.fill(cursor, staging.view(micro));
+    cursor += plan_.micro_batch;
+    double* control = staging.control(micro);
+    control[Control::lr] = lr_[set];
+    control[Control::step] = static_cast<double>(step);
+  }
+  tickets_[set] = executor_.enqueue(pending_ ? steady_ : first_, staging.blocks());
+  pending_ = true;
+}
+
+StepResult Trainer::result(std::int64_t step) {
+  const auto set = static_cast<std::size_t>(step % 2);
+  executor_.wait(tickets_[set]);
+  const Tensor table =
+      executor_.global("results", DType::f64, {{Axis::scalar, 2 * Results::slots}});
+  const double* row = table.data<double>() + static_cast<std::int64_t>(set) * Results::slots;
+  StepResult out;
+  out.step = step;
+  out.loss = row[Results::loss];
+  out.grad_norm = row[Results::grad_norm];
+  out.weight = row[Results::weight];
+  out.lr = lr_[set];
+  out.finite = row[Results::finite] != 0;
+  out.bad_tensor = static_cast<std::int64_t>(row[Results::bad]);
+  return out;
+}
+
+void Trainer::settle() {
+  if (pending_) executor_.enqueue(flush_, {});
+  executor_.drain();
+  pending_ = false;
+}
+
+std::uint64_t Trainer::digest() const {
+  return weights_digest(tensors_, [&](int layer, const std::string& value) {
+    return executor_.tensor(layer, value);
+  });
+}
+
+}  // namespace sluice

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "backend/cpu/ops/attention_kernel.h"
+#include "backend/cpu/ops/launch.h"
 #include "backend/cpu/ops/ops.h"
 #include "backend/cpu/ops/tiles.h"
 
@@ -128,7 +129,7 @@ void decode(CpuBackend& cpu, const Frame& frame, const Attention& op, const Size
 
 }  // namespace
 
-void run(CpuBackend& cpu, const Frame& frame, const Attention& op) {
+void run(CpuBackend& cpu, const Frame& frame, const Attention& op, Tiles tiles) {
   const Sizes n = sizes_of(frame[op.y], frame[op.k.id]);
   const bool cached = frame.has(op.lengths);
   const Seen seen = cached ? extend_caches(cpu, frame, op, n)
@@ -142,7 +143,7 @@ void run(CpuBackend& cpu, const Frame& frame, const Attention& op) {
   const std::int64_t blocks = (n.time + attention_tile - 1) / attention_tile;
   const std::int64_t group = n.heads / n.key_heads;
   // The last queries see the most keys: they start first, so that the threads end together.
-  cpu.pool().run(n.batch * n.heads * blocks, [&](std::int64_t task, int worker) {
+  for_tasks(cpu.pool(), n.batch * n.heads * blocks, tiles, [&](std::int64_t task, int worker) {
     const std::int64_t i0 = (blocks - 1 - task % blocks) * attention_tile;
     const std::int64_t head = task / blocks % n.heads, b = task / blocks / n.heads;
     const std::int64_t token = b * n.time + i0, key = b * seen.rows;
@@ -165,7 +166,7 @@ void run(CpuBackend& cpu, const Frame& frame, const Attention& op) {
 }
 
 // One pass per key head: dk and dv add up where they lie, over queries in ascending order.
-void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op) {
+void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op, Tiles tiles) {
   const Sizes n = sizes_of(frame[op.y], frame[op.k.id]);
   const AttentionKernel& kernel = kernel_of(cpu.isa());
   const Rows q = rows_of(frame, op.q), k = rows_of(frame, op.k), v = rows_of(frame, op.v);
@@ -176,7 +177,7 @@ void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op) {
   const auto* starts = frame.has(op.starts) ? frame[op.starts].data<std::int32_t>() : nullptr;
   const std::int64_t group = n.heads / n.key_heads;
   const std::int64_t y_stride = n.heads * n.size;
-  cpu.pool().run(n.batch * n.key_heads, [&](std::int64_t task, int worker) {
+  for_tasks(cpu.pool(), n.batch * n.key_heads, tiles, [&](std::int64_t task, int worker) {
     const std::int64_t b = task / n.key_heads, m = task % n.key_heads;
     const std::int64_t token = b * n.time, head = m * group;
     kernel.backward({.q = q.data + token * q.stride + head * n.size,
@@ -202,6 +203,11 @@ void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op) {
                      .scale = op.scale},
                     scratch_for(cpu, worker, n.size));
   });
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const Attention& op) { run(cpu, frame, op, Tiles{}); }
+void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op) {
+  run(cpu, frame, op, Tiles{});
 }
 
 }  // namespace sluice

@@ -4,8 +4,10 @@
 // forward: lanes are queries. Scores are kept as S[key, query], so that maxima and sums of a
 // softmax run along lanes without a shuffle, keys and values are read where they lie, and y
 // accumulates as Y[h, query]; online softmax (Dao et al. 2022). 4·H flops per score and about 25
-// for its exponential; limit: fused multiply-adds. decode: lanes are features. Each key and value
-// is read once: limit = the cache's bytes over the memory bandwidth.
+// for its exponential; limit: fused multiply-adds.
+//
+// decode: lanes are features. Keys and values are read once per query head: limit = those bytes
+// over the memory bandwidth.
 #pragma once
 
 #include "backend/cpu/gemm_small.h"

@@ -6,11 +6,11 @@
 #include <cstring>
 
 #include "backend/cpu/ops/ops.h"
+#include "backend/cpu/ops/tiles.h"
 
 namespace sluice {
 namespace {
 
-constexpr std::int64_t token_block = 32;
 constexpr std::int64_t row_block = 128;
 constexpr std::int64_t column_strip = 64;
 
@@ -33,7 +33,7 @@ void expect_inside(const std::int32_t* ids, std::int64_t count, std::int64_t row
 
 }  // namespace
 
-void run(CpuBackend& cpu, const Frame& frame, const Embed& op) {
+void run(CpuBackend& cpu, const Frame& frame, const Embed& op, Tiles tiles) {
   const Tensor& table = frame[op.table];
   const std::int64_t count = frame[op.ids].count();
   const std::int64_t width = table.cols();
@@ -41,14 +41,15 @@ void run(CpuBackend& cpu, const Frame& frame, const Embed& op) {
   const float* table_VD = table.data<float>();
   float* y_MD = frame[op.y].data<float>();
   expect_inside(ids_M, count, table.rows());
-  cpu.pool().run(blocks(count, token_block), [&](std::int64_t task, int) {
-    const std::int64_t end = std::min(count, (task + 1) * token_block);
-    for (std::int64_t i = task * token_block; i < end; ++i) {
+  for_tiles(cpu.pool(), count, embed_tile, tiles, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
       std::memcpy(y_MD + i * width, table_VD + ids_M[i] * width,
                   static_cast<std::size_t>(width) * sizeof(float));
     }
   });
 }
+
+void run(CpuBackend& cpu, const Frame& frame, const Embed& op) { run(cpu, frame, op, Tiles{}); }
 
 // Tasks are strips of columns: each walks all tokens in order, so a row's sum has one order.
 void run(CpuBackend& cpu, const Frame& frame, const EmbedGrad& op) {

@@ -96,8 +96,8 @@ void softmax(CpuBackend& cpu, const Head& head, std::int64_t begin, std::int64_t
                                         .target = head.targets_M[begin + t],
                                         .weight = weight,
                                         .gradient = head.gradient});
-      head.nll_C[t] = static_cast<double>(sums.maximum) + std::log(static_cast<double>(sums.sum)) -
-                      static_cast<double>(sums.target);
+      head.nll_C[t] =
+          static_cast<double>(sums.maximum) + std::log(sums.sum) - static_cast<double>(sums.target);
     }
   });
 }

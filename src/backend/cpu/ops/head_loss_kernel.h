@@ -23,7 +23,8 @@ struct HeadRow {
 
 // The loss of a row in pieces: nll = maximum + log(sum) - target.
 struct HeadSums {
-  float maximum, sum, target;
+  float maximum, target;
+  double sum;
 };
 
 struct HeadLossKernel {
@@ -34,37 +35,59 @@ extern const HeadLossKernel portable_head_loss;
 extern const HeadLossKernel avx2_head_loss;
 extern const HeadLossKernel avx512_head_loss;
 
-// Four running vectors, taken in turn: the order of the sum is fixed by the row's length.
+// The largest of `count` numbers, a multiple of 16. A NaN is passed over: the sum will show it.
+template <Isa isa>
+float largest(const float* x, std::int64_t count) {
+  using V = Vec<isa>;
+  const V none = V::set(-__builtin_inff());
+  V part[4] = {none, none, none, none};
+  std::int64_t i = 0;
+  for (; i + 64 <= count; i += 64)
+    for (int j = 0; j < 4; ++j) part[j] = max(V::load(x + i + 16 * j), part[j]);
+  for (; i < count; i += 16) part[0] = max(V::load(x + i), part[0]);
+  return reduce_max(max(max(part[0], part[1]), max(part[2], part[3])));
+}
+
+// The sum of exp(x - top) over `count` numbers, a multiple of 16; they may be left in place.
+template <Isa isa, bool keep>
+float add_exponentials(float* x, std::int64_t count, float maximum) {
+  using V = Vec<isa>;
+  const V top = V::set(maximum);
+  const auto exponential = [top](float* at) {
+    const V p = exp<isa>(V::load(at) - top);
+    if (keep) p.store(at);
+    return p;
+  };
+  V part[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
+  std::int64_t i = 0;
+  for (; i + 64 <= count; i += 64)
+    for (int j = 0; j < 4; ++j) part[j] = part[j] + exponential(x + i + 16 * j);
+  for (; i < count; i += 16) part[0] = part[0] + exponential(x + i);
+  return reduce_add((part[0] + part[1]) + (part[2] + part[3]));
+}
+
+// Sums run over 1,024 numbers in float and over those sums in double: a large vocabulary's many
+// small terms are not lost beside a large one.
 template <Isa isa>
 HeadSums head_loss_row(const HeadRow& row) {
   using V = Vec<isa>;
+  constexpr std::int64_t block = 1024;
   float* const x = row.logits;
   const float target = x[row.target];
-  const float hidden = -__builtin_inff();
-  for (std::int64_t i = row.vocab; i < row.padded; ++i) x[i] = hidden;
-  V part[4] = {V::set(hidden), V::set(hidden), V::set(hidden), V::set(hidden)};
-  std::int64_t i = 0;
-  for (; i + 64 <= row.padded; i += 64)
-    for (int j = 0; j < 4; ++j) part[j] = max(V::load(x + i + 16 * j), part[j]);
-  for (; i < row.padded; i += 16) part[0] = max(V::load(x + i), part[0]);
-  const float maximum = reduce_max(max(max(part[0], part[1]), max(part[2], part[3])));
-  const V top = V::set(maximum);
-  const auto exponential = [&](float* at) {
-    const V p = exp<isa>(V::load(at) - top);
-    if (row.gradient) p.store(at);
-    return p;
-  };
-  for (V& one : part) one = V::zero();
-  for (i = 0; i + 64 <= row.padded; i += 64)
-    for (int j = 0; j < 4; ++j) part[j] = part[j] + exponential(x + i + 16 * j);
-  for (; i < row.padded; i += 16) part[0] = part[0] + exponential(x + i);
-  const float sum = reduce_add((part[0] + part[1]) + (part[2] + part[3]));
+  for (std::int64_t i = row.vocab; i < row.padded; ++i) x[i] = -__builtin_inff();
+  const float maximum = largest<isa>(x, row.padded);
+  double sum = 0;
+  for (std::int64_t i = 0; i < row.padded; i += block) {
+    const std::int64_t count = row.padded - i < block ? row.padded - i : block;
+    sum += row.gradient ? add_exponentials<isa, true>(x + i, count, maximum)
+                        : add_exponentials<isa, false>(x + i, count, maximum);
+  }
   if (row.gradient) {
-    const V factor = V::set(row.weight / sum);
-    for (i = 0; i < row.padded; i += 16) (V::load(x + i) * factor).store(x + i);
+    const V factor = V::set(static_cast<float>(row.weight / sum));
+    for (std::int64_t i = 0; i < row.padded; i += 16) (V::load(x + i) * factor).store(x + i);
     x[row.target] -= row.weight;
   }
-  return {maximum, sum, target};
+  return {maximum, target, sum};
 }
 
 }  // namespace sluice

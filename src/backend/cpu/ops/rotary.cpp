@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/cpu/ops/launch.h"
 #include "backend/cpu/ops/ops.h"
 
 namespace sluice {
 namespace {
-
-constexpr std::int64_t token_block = 16;
 
 struct Turn {
   float cosine, sine;
@@ -34,7 +33,7 @@ void turn_heads(const float* x_NH, float* y_NH, std::int64_t heads, std::int64_t
 
 }  // namespace
 
-void run(CpuBackend& cpu, const Frame& frame, const Rotary& op) {
+void run(CpuBackend& cpu, const Frame& frame, const Rotary& op, Tiles tiles) {
   const Tensor& x = frame[op.x];
   const std::int64_t count = frame[op.positions].count();
   const std::int64_t size = x.shape().last();
@@ -43,15 +42,16 @@ void run(CpuBackend& cpu, const Frame& frame, const Rotary& op) {
   const std::int32_t* positions_M = frame[op.positions].data<std::int32_t>();
   const float* x_MNH = x.data<float>();
   float* y_MNH = frame[op.y].data<float>();
-  cpu.pool().run((count + token_block - 1) / token_block, [&](std::int64_t task, int worker) {
+  const std::int64_t tasks = (count + rotary_tile - 1) / rotary_tile;
+  for_tasks(cpu.pool(), tasks, tiles, [&](std::int64_t task, int worker) {
     auto* frequencies = reinterpret_cast<double*>(cpu.scratch(worker).data());
     auto* turns = reinterpret_cast<Turn*>(frequencies + pairs);
     for (std::int64_t i = 0; i < pairs; ++i) {
       frequencies[i] = std::pow(static_cast<double>(op.base),
                                 -2.0 * static_cast<double>(i) / static_cast<double>(op.dims));
     }
-    const std::int64_t end = std::min(count, (task + 1) * token_block);
-    for (std::int64_t t = task * token_block; t < end; ++t) {
+    const std::int64_t end = std::min(count, (task + 1) * rotary_tile);
+    for (std::int64_t t = task * rotary_tile; t < end; ++t) {
       for (std::int64_t i = 0; i < pairs; ++i) {
         const double angle = positions_M[t] * frequencies[i];
         const auto sine = static_cast<float>(std::sin(angle));
@@ -62,5 +62,7 @@ void run(CpuBackend& cpu, const Frame& frame, const Rotary& op) {
     }
   });
 }
+
+void run(CpuBackend& cpu, const Frame& frame, const Rotary& op) { run(cpu, frame, op, Tiles{}); }
 
 }  // namespace sluice

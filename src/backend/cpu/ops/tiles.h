@@ -12,6 +12,8 @@ namespace sluice {
 
 constexpr std::int64_t element_tile = 32768;  // elements of an elementwise op
 constexpr std::int64_t norm_chunk = 65536;    // elements of one partial sum of a squared norm
+constexpr std::int64_t embed_tile = 32;       // tokens of an embedding
+constexpr std::int64_t rotary_tile = 16;      // tokens of a rotation
 constexpr std::int64_t token_chunk = 64;      // tokens of one partial sum over tokens
 
 // Rows of a tile of an op that works row by row.
@@ -74,5 +76,10 @@ void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradInput& op, Tile
 void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradWeight& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const Embed& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const Rotary& op, Tiles tiles);
+// Tiles of one row of the batch are neighbours: one per head and 64 queries, or per key head.
+void run(CpuBackend& cpu, const Frame& frame, const Attention& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op, Tiles tiles);
 
 }  // namespace sluice

@@ -1,0 +1,107 @@
+#include "inference/session.h"
+
+#include <algorithm>
+
+#include "backend/cpu/host.h"
+#include "checkpoint/model_files.h"
+#include "inference/assembly.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t evaluation_tokens = 2048;  // of one micro-batch, unless a window is longer
+
+bool exists(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+ModelFolder newest_of_run(const fs::path& run) {
+  NewestVerified newest = newest_verified(run);
+  if (!newest.checkpoint) {
+    const std::string first = newest.skipped.empty() ? "none at all" : newest.skipped[0].what;
+    throw Error(Exit::input, {"no checkpoint of this run can be used",
+                              run.string(),
+                              "a whole step in checkpoints/",
+                              first,
+                              {fmt::format("sluice verify {}", run.string())}});
+  }
+  return {newest.checkpoint->path, newest.checkpoint->step, newest.checkpoint->run,
+          std::move(newest.skipped)};
+}
+
+}  // namespace
+
+ModelFolder resolve_checkpoint(const fs::path& path) {
+  if (exists(path / "checkpoints")) return newest_of_run(path);
+  if (exists(path / "manifest.json")) {
+    Checkpoint step = open_checkpoint(path);
+    return {step.path, step.step, std::move(step.run), {}};
+  }
+  if (exists(path / "config.json") && exists(path / "model.safetensors"))
+    return {path, std::nullopt, nullptr, {}};
+  throw Error(Exit::input, {"this is not a checkpoint",
+                            path.string(),
+                            "a run, one of its steps, or a folder with config.json and "
+                            "model.safetensors",
+                            exists(path) ? "none of these" : "no such file or folder",
+                            {}});
+}
+
+void Session::load_tokenizer_of(const ModelFolder& folder) {
+  const std::string path = (folder.path / "tokenizer.json").string();
+  if (!exists(path)) {
+    without_tokenizer_ = "the checkpoint has no tokenizer.json";
+    return;
+  }
+  try {
+    tokenizer_ = load_tokenizer(path);
+  } catch (const Error& e) {
+    // Any tokenizer may stand in a folder by others; in ours it is damage.
+    if (folder.step) throw;
+    without_tokenizer_ = e.report().what;
+    return;
+  }
+  require(tokenizer_->vocab_size() <= model_.vocab, [&] {
+    return Error(Exit::input, {"the tokenizer has more ids than the model",
+                               path,
+                               fmt::format("at most {} ids", model_.vocab),
+                               fmt::format("{}", tokenizer_->vocab_size()),
+                               {}});
+  });
+}
+
+Session::Session(const ModelFolder& folder, const SessionOptions& options)
+    : model_(read_model_config(folder.path)) {
+  check(model_);
+  load_tokenizer_of(folder);
+  sequence_ = options.sequence == 0 ? model_.context : options.sequence;
+
+  InferenceOptions inference;
+  inference.evaluation = {std::max<std::int64_t>(1, evaluation_tokens / sequence_), sequence_};
+  if (options.rows > 0) inference.evaluation.batch = 1;
+  inference.rows = options.rows;
+  const int threads = options.threads > 0 ? options.threads : usable_threads();
+  inference.build.workers.threads = threads;
+  const auto programs = std::make_shared<const ProgramSet>(
+      assemble_inference(model_, standard_parametrization(), inference));
+  const std::int64_t wanted = programs->memory.total(), available = available_memory();
+  require(wanted <= available, [&] {
+    return Error(Exit::memory, {"the model does not fit in memory",
+                                folder.path.string(),
+                                fmt::format("{} bytes", wanted),
+                                fmt::format("{} bytes available", available),
+                                {}});
+  });
+
+  backend_ = std::make_unique<CpuBackend>(CpuBackend::Options{threads, best_isa()});
+  executor_ = std::make_unique<Executor>(*backend_, programs, ExecutorOptions{});
+  load_model(folder.path, model_, model_tensors(*programs->model, model_),
+             [&](int layer, const std::string& value) { return executor_->tensor(layer, value); });
+  executor_->enqueue(programs->index_of("derive"), {});
+  executor_->drain();
+}
+
+}  // namespace sluice

@@ -1,0 +1,64 @@
+// A model ready for use: found on disk, checked, loaded, with the programs to evaluate or to
+// decode.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/cpu.h"
+#include "checkpoint/store.h"
+#include "data/tokenizer.h"
+#include "executor/executor.h"
+#include "models/config.h"
+
+namespace sluice {
+
+// What a *checkpoint argument* stands for.
+struct ModelFolder {
+  std::filesystem::path path;        // has config.json and model.safetensors
+  std::optional<std::int64_t> step;  // none: a Hugging Face folder
+  nlohmann::json run;                // the manifest's run object; null for a Hugging Face folder
+  std::vector<Report> skipped;       // damaged newer steps of a run that were passed over
+};
+
+// `path` is a run (its newest verified step), a step folder, or a Hugging Face folder. A step's
+// files are checked against the manifest's hashes: one read of each. Errors: Exit::input.
+ModelFolder resolve_checkpoint(const std::filesystem::path& path);
+
+struct SessionOptions {
+  int threads = 0;            // 0: usable_threads()
+  std::int64_t rows = 0;      // sequences decoded together; 0: no decoding
+  std::int64_t sequence = 1;  // tokens of an evaluation window; 0: the context
+};
+
+// Owns everything that using a model takes. The programs are those of assemble_inference().
+//
+// One thread. Errors: Exit::input for a folder that does not hold what it says, Exit::usage for a
+// sequence beyond the context, Exit::memory when it does not fit in what is available.
+class Session {
+ public:
+  Session(const ModelFolder& folder, const SessionOptions& options);
+
+  const ModelConfig& model() const { return model_; }
+  Executor& executor() { return *executor_; }
+  // Null when the folder has no tokenizer that Sluice knows; without_tokenizer() then says why.
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const std::string& without_tokenizer() const { return without_tokenizer_; }
+  std::int64_t sequence() const { return sequence_; }
+
+ private:
+  void load_tokenizer_of(const ModelFolder& folder);
+
+  ModelConfig model_;
+  TokenizerPtr tokenizer_;
+  std::string without_tokenizer_;
+  std::int64_t sequence_ = 0;
+  std::unique_ptr<CpuBackend> backend_;
+  std::unique_ptr<Executor> executor_;
+};
+
+}  // namespace sluice

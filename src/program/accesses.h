@@ -1,0 +1,75 @@
+// Every touch of memory by a program, by op: which bytes, which value is meant, read or written.
+// What the validator checks; private to it.
+//
+// Bytes are counted in spans: the arena cut at every place where some access begins or ends, so
+// that an access is a short range of whole spans.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "program/program.h"
+
+namespace sluice {
+
+// Which value is meant, whatever each layer calls it: an activation between two layers has one
+// meaning for both, a tied weight one for owner and user.
+struct Meaning {
+  ValueKind kind = ValueKind::activation;
+  int layer = -1;  // of a carry: the upper one of the two layers
+  int name = -1;   // index into Accesses::names
+  bool operator==(const Meaning&) const = default;
+};
+
+struct Touch {
+  int op;
+  bool reads, writes;         // of an accumulator: as in a later micro-batch
+  bool accumulates;           // reads only when the action is not the first
+  bool scratch;               // workspace or freed: written, but means nothing
+  int first_span, last_span;  // [first, last)
+  Meaning meaning;
+};
+
+// Touches of one (op list, binding) in the order of its ops: an op's reads first, then its writes,
+// then what is freed after it.
+using Trace = std::vector<Touch>;
+
+class Accesses {
+ public:
+  // Both programs outlive this. Throws when an operand has no place.
+  Accesses(const ProgramSet& set, const Program& before, const Program& program);
+
+  int spans() const { return static_cast<int>(cuts_.size()); }
+  std::int64_t begin(int span) const { return cuts_[static_cast<std::size_t>(span)]; }
+  const Trace& of(int run, const Action& action) const;  // empty for a load
+  Touch load(const Action& action) const;
+  const std::string& name(const Meaning& meaning) const {
+    return names_[static_cast<std::size_t>(meaning.name)];
+  }
+
+ private:
+  struct Bytes {
+    std::int64_t begin, end;
+  };
+  void add(int run, const Program& program);
+  Trace trace(const Program& program, int index, std::vector<Bytes>& bytes);
+  Meaning meaning(const Program& program, const LayerGraph& graph, int layer, Id id);
+  Bytes place(const Program& program, int index, const std::string& what, std::int64_t offset,
+              std::int64_t size) const;
+  int intern(const std::string& name);
+  int span_at(std::int64_t offset) const;
+
+  const ProgramSet& set_;
+  std::int64_t arena_;
+  std::vector<std::int64_t> cuts_;
+  std::vector<std::string> names_;
+  std::map<std::string, int> ids_;
+  Trace none_;
+  std::map<std::pair<int, int>, Trace> traces_[2];  // per run, by (list, binding)
+  std::map<std::pair<int, int>, std::vector<Bytes>> bytes_[2];
+};
+
+}  // namespace sluice

@@ -1,0 +1,188 @@
+#include "program/validate.h"
+
+#include "program/accesses.h"
+#include "program/happens_before.h"
+
+namespace sluice {
+namespace {
+
+// What lies in one span of the arena, and who touched it last.
+struct Content {
+  int writer = -1;  // node; -1: nobody in these two runs
+  int run = -1, micro = -1;
+  bool scratch = false;
+  Meaning meaning;
+  std::array<int, lanes> reader = {-1, -1};  // per lane, the last since the writer
+  int serial = -1;                           // the op that touched it last, to find aliases
+  Meaning alias;
+};
+
+class Validator {
+ public:
+  Validator(const ProgramSet& set, const Program& before, const Program& program)
+      : program_(program),
+        accesses_(set, before, program),
+        order_(before, program),
+        contents_(static_cast<std::size_t>(accesses_.spans())) {}
+
+  // One order that lanes and waits allow stands for all: what is not ordered is refused on sight.
+  void run() {
+    for (const int node : order_.order()) {
+      const Action& action = order_.action(node);
+      if (action.phase == Phase::load) {
+        access(node, action, accesses_.load(action));
+        continue;
+      }
+      for (const Touch& touch : accesses_.of(order_.run_of(node), action)) {
+        if (touch.op != op_ || node != node_) ++serial_;
+        op_ = touch.op;
+        node_ = node;
+        access(node, action, touch);
+      }
+    }
+  }
+
+ private:
+  void access(int node, const Action& action, const Touch& touch) {
+    const bool reads = touch.reads && !(touch.accumulates && action.first);
+    for (int span = touch.first_span; span < touch.last_span; ++span) {
+      Content& content = contents_[static_cast<std::size_t>(span)];
+      check_order(node, touch, content, span);
+      if (touch.op >= 0 && action.phase != Phase::load) check_alias(node, touch, content, span);
+      if (reads) check_found(node, action, touch, content, span);
+      if (touch.writes)
+        write(node, action, touch, content);
+      else
+        content.reader[static_cast<std::size_t>(action.lane)] = node;
+    }
+  }
+
+  void write(int node, const Action& action, const Touch& touch, Content& content) const {
+    content.writer = node;
+    content.run = order_.run_of(node);
+    content.micro = action.micro;
+    content.scratch = touch.scratch;
+    content.meaning = touch.meaning;
+    content.reader.fill(-1);
+  }
+
+  void check_order(int node, const Touch& touch, const Content& content, int span) const {
+    const auto unordered = [&](int other) {
+      return other >= 0 && other != node && !order_.ordered(other, node);
+    };
+    if (unordered(content.writer)) report_race(content.writer, node, touch, span);
+    if (!touch.writes) return;
+    for (const int reader : content.reader)
+      if (unordered(reader)) report_race(reader, node, touch, span);
+  }
+
+  // Two operands of one op on the same bytes, unless they are the same value.
+  void check_alias(int node, const Touch& touch, Content& content, int span) const {
+    if (content.serial == serial_ && !(content.alias == touch.meaning))
+      report(fmt::format("{} uses the same bytes twice", order_.name(node)), span,
+             fmt::format("{} beside {}", label(node, touch.meaning), label(node, content.alias)));
+    content.serial = serial_;
+    content.alias = touch.meaning;
+  }
+
+  void check_found(int node, const Action& action, const Touch& touch, Content& content,
+                   int span) const {
+    switch (touch.meaning.kind) {
+      case ValueKind::batch:
+        return check_batch(node, action, touch, content, span);
+      case ValueKind::activation:
+      case ValueKind::carry:
+        if (!is_meant(touch, content) || content.run != order_.run_of(node) ||
+            content.micro != action.micro)
+          report_lost(node, touch, content, span);
+        return;
+      default:
+        break;
+    }
+    // What outlives a run: nobody need have written it, but nobody else may have.
+    const bool this_run = touch.accumulates ||
+                          (!touch.writes && touch.meaning.kind == ValueKind::gradient &&
+                           action.phase == Phase::norm) ||
+                          (!touch.writes && action.phase == Phase::finish);
+    if (content.meaning.name < 0) content.meaning = touch.meaning;
+    if (content.scratch || !(content.meaning == touch.meaning) ||
+        (this_run && content.run != order_.run_of(node)))
+      report_lost(node, touch, content, span);
+  }
+
+  static bool is_meant(const Touch& touch, const Content& content) {
+    return content.writer >= 0 && !content.scratch && content.meaning == touch.meaning;
+  }
+
+  // A field of the batch lies where the load of the same run and micro-batch put it.
+  void check_batch(int node, const Action& action, const Touch& touch, const Content& content,
+                   int span) const {
+    const bool loaded = content.writer >= 0 && content.meaning.kind == ValueKind::batch &&
+                        content.run == order_.run_of(node) && content.micro == action.micro;
+    if (!loaded) report_lost(node, touch, content, span);
+    const Program& program = order_.program_of(node);
+    const BatchLayout::Field* field = program.batch.find(accesses_.name(touch.meaning));
+    const std::int64_t slot = order_.action(content.writer).load_offset;
+    if (field == nullptr || accesses_.begin(touch.first_span) != slot + field->offset)
+      report_lost(node, touch, content, span);
+  }
+
+  // "d.attn of block 1"
+  std::string label(int node, const Meaning& meaning) const {
+    const std::string& name = accesses_.name(meaning);
+    if (meaning.layer < 0) return name;
+    const ModelGraphs& model = *order_.program_of(node).model;
+    if (meaning.kind == ValueKind::carry)
+      return fmt::format("{} {} and {}", name, model.layer_name(meaning.layer - 1),
+                         model.layer_name(meaning.layer));
+    return fmt::format("{} of {}", name, model.layer_name(meaning.layer));
+  }
+
+  [[noreturn]] void report_race(int earlier, int node, const Touch& touch, int span) const {
+    report(fmt::format("{} and {} touch the same bytes and neither waits for the other",
+                       order_.name(earlier), order_.name(node)),
+           span, label(node, touch.meaning));
+  }
+
+  [[noreturn]] void report_lost(int node, const Touch& touch, const Content& content,
+                                int span) const {
+    const std::string wanted = label(node, touch.meaning);
+    if (content.writer < 0 && (content.meaning.name < 0 || content.meaning == touch.meaning))
+      report(fmt::format("{} reads {}, which nobody wrote", order_.name(node), wanted), span, {});
+    if (content.writer < 0)
+      report(fmt::format("{} reads {} from the place of another value", order_.name(node), wanted),
+             span, label(node, content.meaning));
+    report(fmt::format("{} reads {}, but {} was the last to write there", order_.name(node), wanted,
+                       order_.name(content.writer)),
+           span, label(content.writer, content.meaning));
+  }
+
+  [[noreturn]] void report(const std::string& what, int span, const std::string& found) const {
+    const std::int64_t end = span + 1 < accesses_.spans() ? accesses_.begin(span + 1) : -1;
+    throw Error(Exit::internal, {what,
+                                 fmt::format("program {}, bytes {} to {}", program_.name,
+                                             accesses_.begin(span), end),
+                                 "every read ordered behind the one write that it means",
+                                 found,
+                                 {}});
+  }
+
+  const Program& program_;
+  Accesses accesses_;
+  HappensBefore order_;
+  std::vector<Content> contents_;
+  int serial_ = 0, op_ = -1, node_ = -1;
+};
+
+}  // namespace
+
+void validate(const ProgramSet& set, const Program& before, const Program& program) {
+  Validator(set, before, program).run();
+}
+
+void validate(const ProgramSet& set) {
+  for (const Program& before : set.programs)
+    for (const Program& program : set.programs) validate(set, before, program);
+}
+
+}  // namespace sluice

@@ -1,0 +1,29 @@
+// The plan tells the truth: the largest resident set of a real run beside what `sluice plan` says.
+#include "tiny_run.h"
+
+namespace sluice {
+namespace {
+
+TEST(MemorySlow, Gpt2AtSequence256PeaksWhereThePlanSays) {
+  const TinyRun tiny;
+  const std::string options =
+      " --data.train=corpus --data.validation= --batch.sequence=256 --batch.tokens=512"
+      " --plan.micro_batch=1 --run.tokens=1024 --run.threads=2 --run.sample_every=0"
+      " --run.validate_every=0";
+  const Ended plan = tiny.run("sluice plan gpt2-124m --json" + options);
+  ASSERT_EQ(plan.exit, 0) << plan.err;
+  const auto memory = nlohmann::json::parse(plan.out).at("memory");
+  // The last save is told that the disk is full: 1.5 GB that the test need not write.
+  const Ended ended = run_command(
+      "instead train gpt2-124m --out run --fault save.open:enospc@1+" + options, tiny.path(), 300);
+  ASSERT_EQ(ended.exit, 0) << ended.err;
+  const double planned = memory.at("total").get<double>();
+  const double ratio = static_cast<double>(ended.peak_bytes) / planned;
+  std::printf("peak %lld bytes, plan %.0f bytes, ratio %.4f; plan: %s\n",
+              static_cast<long long>(ended.peak_bytes), planned, ratio, memory.dump().c_str());
+  EXPECT_GE(ratio, 0.95);
+  EXPECT_LE(ratio, 1.05);
+}
+
+}  // namespace
+}  // namespace sluice

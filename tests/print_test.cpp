@@ -1,0 +1,71 @@
+// What `sluice plan --show` prints. The golden file is written anew by
+//   SLUICE_WRITE_GOLDENS in the environment of this program, as `make goldens` does.
+#include "program/print.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "tiny_models.h"
+
+namespace sluice {
+namespace {
+
+using testing::tiny_programs;
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+TEST(Print, the_steady_program_is_the_golden_file) {
+  const std::string path = SLUICE_SOURCE_DIR "/tests/goldens/plan/gpt2-2-layers.program.txt";
+  const ProgramSet set = tiny_programs({"gpt2", 2});
+  const std::string text = print_program(set, set.named("steady"));
+  if (std::getenv("SLUICE_WRITE_GOLDENS") != nullptr) std::ofstream(path) << text;
+  EXPECT_EQ(text, text_of(path));
+  EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 60);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 170u) << line;
+  // Negative control: one wait fewer shows.
+  Program cut = set.named("steady");
+  for (Action& action : cut.actions) action.waits.clear();
+  EXPECT_NE(print_program(set, cut), text);
+}
+
+TEST(Print, long_programs_are_folded) {
+  const ProgramSet set = tiny_programs({"gpt2", 64});
+  const std::string text = print_program(set, set.named("steady"));
+  EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 120);
+  EXPECT_NE(text.find(" more: the same for the layers and micro-batches between"),
+            std::string::npos);
+  EXPECT_NE(text.find("load micro 63"), std::string::npos);
+  EXPECT_EQ(text.find("load micro 30"), std::string::npos);
+}
+
+TEST(Print, a_graph_says_values_and_ops) {
+  const ProgramSet set = tiny_programs({"gpt2", 2});
+  const std::string text = print_graph(*set.model);
+  for (const char* line : {
+           "attn, attn.lse = attention(attn.c_attn, starts)",
+           "adds to d.mlp.c_fc.weight, d.mlp.c_fc.bias",
+           "add_into(head.d.wte) updates d.wte",
+           "wte                          f32   [V128 D32]                 weight of the embedding",
+       })
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+}
+
+TEST(Print, memory_adds_up) {
+  const ProgramSet set = tiny_programs({"gpt2", 2});
+  const std::string text = print_memory(set);
+  for (const char* word : {"weights", "optimizer", "block 1", "head", "stash"})
+    EXPECT_NE(text.find(word), std::string::npos) << word;
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,265 @@
+#include "support/machine.h"
+
+#include <algorithm>
+
+#include "core/random.h"
+#include "graph/derive.h"
+#include "graph/initial.h"
+
+namespace sluice::testing_support {
+namespace {
+
+// The CPU backend with ops left out.
+class Filtered final : public Backend {
+ public:
+  Filtered(Backend& below, OpFilter filter) : below_(below), filter_(std::move(filter)) {}
+  std::string_view name() const override { return below_.name(); }
+  std::byte* take(std::int64_t bytes) override { return below_.take(bytes); }
+  void run(const Op& op, const Frame& frame) override {
+    if (!filter_ || filter_(op, frame.first)) below_.run(op, frame);
+  }
+  void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
+    below_.copy_in(device, host, bytes);
+  }
+
+ private:
+  Backend& below_;
+  OpFilter filter_;
+};
+
+TrainingOptions training_options(const MachineSpec& spec) {
+  TrainingOptions out;
+  out.shape = spec.shape;
+  out.head_chunk = spec.head_chunk;
+  out.build.micro_batches = spec.micro_batches;
+  out.build.eval_micro_batches = spec.micro_batches;
+  out.build.recompute = spec.recompute;
+  out.build.fuse = spec.fuse;
+  out.build.workers.threads = spec.threads;
+  return out;
+}
+
+template <class T>
+void copy_rows(const std::vector<T>& from, std::int64_t first, std::span<T> to) {
+  std::copy_n(from.begin() + first, to.size(), to.begin());
+}
+
+void fill(const BatchView& view, const Batch& batch, std::int64_t first) {
+  copy_rows(batch.ids, first, view.ids);
+  copy_rows(batch.targets, first, view.targets);
+  copy_rows(batch.positions, first, view.positions);
+  copy_rows(batch.starts, first, view.starts);
+  copy_rows(batch.weights, first, view.weights);
+}
+
+}  // namespace
+
+void loss_to_logits(ModelGraphs& model) {
+  LayerGraph& graph = model.head;
+  for (Op& op : graph.forward) {
+    const auto* loss = std::get_if<HeadLoss>(&op);
+    if (loss == nullptr) continue;
+    const std::int64_t rows = graph[loss->w].type.shape[0].size;
+    const Shape shape{
+        {Axis::batch, model.shape.batch}, {Axis::time, model.shape.time}, {Axis::vocab, rows}};
+    const Id logits = graph.add_value("logits", {DType::f32, shape}, ValueKind::global);
+    op = Linear{loss->x, loss->w, loss->bias, logits, true, loss->scale};
+  }
+}
+
+Batch Batch::of(std::int64_t rows, std::int64_t time) {
+  const auto count = static_cast<std::size_t>(rows * time);
+  Batch out{rows, time, {}, {}, {}, {}, {}};
+  out.ids.resize(count);
+  out.targets.resize(count);
+  out.starts.resize(count);
+  out.weights.assign(count, 1.0f);
+  for (std::size_t i = 0; i < count; ++i)
+    out.positions.push_back(static_cast<std::int32_t>(i % static_cast<std::size_t>(time)));
+  return out;
+}
+
+Batch Batch::random(std::int64_t rows, std::int64_t time, std::int64_t vocab, std::uint64_t seed) {
+  Batch out = of(rows, time);
+  const std::uint64_t stream = stream_of("test batch");
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t t = 0; t <= time; ++t) {
+      const auto draw = static_cast<std::uint64_t>(row * (time + 1) + t);
+      const double share = random_uniform(seed, stream, draw);
+      // Squared, so that some ids are frequent and there is something to learn.
+      const auto id = static_cast<std::int32_t>(share * share * static_cast<double>(vocab));
+      if (t < time) out.ids[static_cast<std::size_t>(row * time + t)] = id;
+      if (t > 0) out.targets[static_cast<std::size_t>(row * time + t - 1)] = id;
+    }
+  return out;
+}
+
+Machine::Machine(const MachineSpec& spec) : spec_(spec) {
+  auto programs = std::make_shared<const ProgramSet>(
+      assemble_training(spec.model, spec.optim, spec.scales, training_options(spec)));
+  cpu_ = std::make_unique<CpuBackend>(CpuBackend::Options{spec.threads, spec.isa});
+  backend_ = std::make_unique<Filtered>(*cpu_, spec.filter);
+  executor_ = std::make_unique<Executor>(*backend_, programs,
+                                         ExecutorOptions{.poison = spec.poison, .poison_seed = 1});
+  tensors_ = model_tensors(*programs->model, spec.model);
+  staging_.emplace(programs->named("steady").batch, spec.micro_batches);
+}
+
+const ModelTensor& Machine::info(const std::string& name) const {
+  for (const ModelTensor& tensor : tensors_)
+    if (tensor.name == name) return tensor;
+  throw Error(fmt::format("no tensor is called {}", name));
+}
+
+std::span<float> Machine::weight(const std::string& name) {
+  const ModelTensor& one = info(name);
+  return tensor(one.layer, one.value)
+      .values<float>()
+      .first(static_cast<std::size_t>(one.bytes / 4));
+}
+
+void Machine::load(const std::filesystem::path& folder) {
+  load_model(folder, spec_.model, tensors_,
+             [this](int layer, const std::string& value) { return tensor(layer, value); });
+  derive();
+}
+
+void Machine::initialize(std::uint64_t seed) {
+  const ModelGraphs& model = *executor_->programs().model;
+  std::size_t index = 0;
+  for (int layer = 0; layer < model.layer_count(); ++layer)
+    for (const Parameter& p : model.of(model.kind_of(layer)).parameters) {
+      const std::string& name = tensors_[index++].name;
+      fill_initial(tensor(layer, p.name), p, name, seed, spec_.scales);
+      if (!name.ends_with(".bias")) continue;
+      const std::span<float> bias = weight(name);
+      for (std::size_t i = 0; i < bias.size(); ++i)
+        bias[i] = 0.1f * random_normal(seed, stream_of(name), i);
+    }
+  derive();
+}
+
+void Machine::derive() {
+  executor_->enqueue(executor_->programs().index_of("derive"), {});
+  executor_->drain();
+}
+
+void Machine::stage(const Batch& batch, double lr, double number) {
+  const std::int64_t count = staging_->rows() * staging_->time();
+  require(batch.rows * batch.time == count * spec_.micro_batches && batch.time == staging_->time(),
+          [] { return Error("the batch has another size than the machine"); });
+  for (int micro = 0; micro < spec_.micro_batches; ++micro) {
+    fill(staging_->view(micro), batch, micro * count);
+    double* control = staging_->control(micro);
+    control[Control::lr] = lr;
+    control[Control::step] = number;
+  }
+}
+
+StepNumbers Machine::step(const Batch& batch, double lr, std::int64_t number) {
+  stage(batch, lr, static_cast<double>(number));
+  const ProgramSet& programs = executor_->programs();
+  executor_->enqueue(programs.index_of(pending_ ? "steady" : "first"), staging_->blocks());
+  executor_->drain();
+  pending_ = true;
+  const Tensor table =
+      executor_->global("results", DType::f64, {{Axis::scalar, 2 * Results::slots}});
+  const double* row = table.data<double>() + number % 2 * Results::slots;
+  weight_sum_ = row[Results::weight];
+  return {row[Results::loss], row[Results::grad_norm], row[Results::weight],
+          row[Results::finite] != 0};
+}
+
+void Machine::settle() {
+  if (pending_) executor_->enqueue(executor_->programs().index_of("flush"), {});
+  executor_->drain();
+  pending_ = false;
+}
+
+Tensors Machine::read(const std::string& prefix, double factor) const {
+  Tensors out;
+  for (const ModelTensor& one : tensors_) {
+    const std::span<const float> values = tensor(one.layer, prefix + one.value).values<float>();
+    std::vector<double>& to = out[one.name];
+    to = to_double(values.first(static_cast<std::size_t>(one.bytes / 4)));
+    for (double& value : to) value *= factor;
+  }
+  return out;
+}
+
+Tensors Machine::weights() const { return read("", 1); }
+
+Tensors Machine::gradients() const { return read("d.", 1 / weight_sum_); }
+
+std::uint64_t Machine::digest() const {
+  return weights_digest(
+      tensors_, [this](int layer, const std::string& value) { return tensor(layer, value); });
+}
+
+void Machine::copy_weights(Executor& to) const {
+  for (const ModelTensor& one : tensors_) {
+    const std::span<const float> from = tensor(one.layer, one.value).values<float>();
+    std::copy(from.begin(), from.end(), to.tensor(one.layer, one.value).data<float>());
+  }
+  to.enqueue(to.programs().index_of("derive"), {});
+  to.drain();
+}
+
+std::vector<double> Machine::logits(const Batch& batch) const {
+  const BatchShape shape{batch.rows, batch.time};
+  auto model = std::make_shared<ModelGraphs>(build_forward(spec_.model, shape, spec_.scales, 1));
+  loss_to_logits(*model);
+  derive_packed_weights(*model);
+  BuildOptions options;
+  options.fuse = spec_.fuse;
+  options.workers.threads = spec_.threads;
+  auto programs = std::make_shared<const ProgramSet>(build_programs({model, false, {}, options}));
+  CpuBackend cpu({spec_.threads, spec_.isa});
+  Executor executor(cpu, programs, {.poison = spec_.poison, .poison_seed = 1});
+  copy_weights(executor);
+  Staging staging(programs->named("eval").batch, 1);
+  fill(staging.view(0), batch, 0);
+  executor.enqueue(programs->index_of("eval"), staging.blocks());
+  executor.drain();
+  const LayerGraph& head = model->head;
+  const Tensor all =
+      executor.global("logits", DType::f32, head[head.require_value("logits")].type.shape);
+  std::vector<double> out;
+  for (std::int64_t row = 0; row < all.rows(); ++row) {
+    const float* at = all.data<float>() + row * all.cols();
+    out.insert(out.end(), at, at + spec_.model.vocab);
+  }
+  return out;
+}
+
+std::vector<double> Machine::cached_logits(const Batch& batch, bool one_by_one) const {
+  InferenceOptions options;
+  options.rows = batch.rows;
+  options.build.fuse = spec_.fuse;
+  options.build.workers.threads = spec_.threads;
+  auto programs =
+      std::make_shared<const ProgramSet>(assemble_inference(spec_.model, spec_.scales, options));
+  CpuBackend cpu({spec_.threads, spec_.isa});
+  Executor executor(cpu, programs, {.poison = spec_.poison, .poison_seed = 1});
+  copy_weights(executor);
+  Generator generator(executor, spec_.model, batch.rows);
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (std::int64_t row = 0; row < batch.rows; ++row)
+    prompts.emplace_back(batch.ids.begin() + row * batch.time,
+                         batch.ids.begin() + (row + 1) * batch.time);
+  std::vector<double> out;
+  for (const auto& row : generator.all_logits(prompts, one_by_one))
+    for (const auto& token : row) out.insert(out.end(), token.begin(), token.end());
+  return out;
+}
+
+double Machine::evaluate(const Batch& batch) {
+  settle();
+  stage(batch, 0, 0);
+  executor_->enqueue(executor_->programs().index_of("eval"), staging_->blocks());
+  executor_->drain();
+  const Tensor stats = executor_->global("stats", DType::f64, {{Axis::scalar, 2}});
+  return stats.data<double>()[0] / stats.data<double>()[1];
+}
+
+}  // namespace sluice::testing_support

@@ -1,0 +1,57 @@
+# What the tests of the whole program start from: a tiny corpus, its shards, a config, a trained
+# run. POSIX sh; reads $SLUICE, the binary. Every function works in the current folder.
+
+LC_ALL=C
+export LC_ALL
+
+sluice() { "$SLUICE" "$@"; }
+# The same process, not a child of the shell: for commands that are killed.
+instead() { exec "$SLUICE" "$@"; }
+
+# As somebody whom file modes bind, root or not.
+unprivileged() {
+  if [ "$(id -u)" = 0 ]; then
+    setpriv --bounding-set=-dac_override,-dac_read_search "$SLUICE" "$@"
+  else
+    "$SLUICE" "$@"
+  fi
+}
+
+# text.txt: about 20 kB of prose, always the same.
+text() {
+  seq 1 400 | while read -r n; do
+    echo "Gate $n was raised by $((n * n % 97)) hands, and the mill turned."
+  done > text.txt
+}
+
+# corpus.* and corpus-val.*: bytes.
+corpus() {
+  text
+  sluice prepare text.txt --tokenizer bytes --out corpus --validation 0.1 > /dev/null 2>&1
+}
+
+# tiny.toml: 2 layers of width 48; 12 steps of 2 sequences of 64 tokens.
+config() {
+  cat > tiny.toml <<'END'
+model = { family = "gpt2", layers = 2, width = 48, heads = 4, context = 64, vocab = 257 }
+data = { train = "corpus", validation = "corpus-val" }
+batch = { tokens = 128, sequence = 64 }
+optim = { lr = 3e-3, lr_end = 3e-4, lr_schedule = "cosine", warmup_tokens = 256 }
+plan = { micro_batch = 1 }
+run = { tokens = 1536, save_every = 3, validate_every = 4, validate_tokens = 200, threads = 1 }
+END
+}
+
+tiny() { corpus && config; }
+
+# run/: trained to its end, checkpoints of steps 6, 9 and 12.
+trained() { tiny && sluice train tiny.toml --out run "$@" > /dev/null 2>&1; }
+
+# One bit of the middle byte of a file, the other way round.
+flip() {
+  middle=$(($(wc -c < "$1") / 2))
+  byte=$(od -An -tu1 -j"$middle" -N1 "$1" | tr -d ' ')
+  printf "\\$(printf %o $((byte ^ 1)))" | dd of="$1" bs=1 seek="$middle" conv=notrunc 2> /dev/null
+}
+
+halve() { truncate -s $(($(wc -c < "$1") / 2)) "$1"; }

@@ -1,0 +1,46 @@
+// Small models and their programs, for the tests of validator, printer and executor.
+#pragma once
+
+#include "train/assembly.h"
+
+namespace sluice::testing {
+
+// 2 layers, width 32, 2 heads, vocabulary 61, context 16.
+inline ModelConfig tiny_model(const std::string& family) {
+  ModelConfig config;
+  config.family = family;
+  config.layers = 2;
+  config.width = 32;
+  config.heads = 2;
+  config.context = 16;
+  config.vocab = 61;
+  config.tied = family == "gpt2";
+  config.rotary = family == "gptj" ? 8 : 0;
+  return config;
+}
+
+struct TinyPlan {
+  std::string family = "gpt2";
+  int micro_batches = 3;
+  Recompute recompute = Recompute::none;
+  bool fuse = true;
+  std::int64_t sample_rows = 0;
+  int threads = 1;
+};
+
+inline ProgramSet tiny_programs(const TinyPlan& plan) {
+  TrainingOptions options;
+  options.shape = {2, 16};
+  options.head_chunk = 8;
+  options.build.micro_batches = plan.micro_batches;
+  options.build.eval_micro_batches = 2;
+  options.build.recompute = plan.recompute;
+  options.build.fuse = plan.fuse;
+  options.build.workers.threads = plan.threads;
+  options.sample_rows = plan.sample_rows;
+  OptimConfig optim;
+  optim.eps = 1e-5;
+  return assemble_training(tiny_model(plan.family), optim, standard_parametrization(), options);
+}
+
+}  // namespace sluice::testing

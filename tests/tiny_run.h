@@ -1,0 +1,76 @@
+// A folder with tests/tiny.sh's corpus and config in it, and questions to the runs made there.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "checkpoint/test_folder.h"
+#include "process.h"
+
+namespace sluice {
+
+class TinyRun {
+ public:
+  TinyRun() {
+    const Ended setup = run("set -e; tiny");
+    EXPECT_EQ(setup.exit, 0) << setup.err;
+  }
+
+  std::filesystem::path path(const std::string& name = "") const { return folder_.path() / name; }
+  Ended run(const std::string& command) const { return run_command(command, folder_.path()); }
+  // `sluice train tiny.toml --out OUT …`, expected to end with `exit`.
+  Ended train(const std::string& out, const std::string& options = "", int exit = 0) const {
+    const std::string command = "instead train tiny.toml --out " + out + " " + options;
+    const Ended ended = run(command);
+    EXPECT_EQ(ended.exit, exit) << command << "\n" << ended.err;
+    return ended;
+  }
+
+  // The rows of OUT/metrics.jsonl (or another file of rows).
+  std::vector<nlohmann::json> rows(const std::string& out,
+                                   const std::string& file = "metrics.jsonl") const {
+    std::vector<nlohmann::json> rows;
+    std::istringstream text(read_text(path(out) / file));
+    for (std::string line; std::getline(text, line);) rows.push_back(nlohmann::json::parse(line));
+    return rows;
+  }
+  // The last digest that OUT's metrics tell, which is that of the run's end.
+  std::string digest(const std::string& out) const {
+    std::string found = "none";
+    for (const nlohmann::json& row : rows(out))
+      if (row.contains("digest")) found = row["digest"];
+    return found;
+  }
+  // Steps with a row of their loss, in the order of the file.
+  std::vector<std::int64_t> steps(const std::string& out,
+                                  const std::string& file = "metrics.jsonl") const {
+    std::vector<std::int64_t> found;
+    for (const nlohmann::json& row : rows(out, file))
+      if (row.contains("loss")) found.push_back(row["step"]);
+    return found;
+  }
+  // Names in OUT/checkpoints, sorted.
+  std::vector<std::string> checkpoints(const std::string& out) const {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(path(out) / "checkpoints"))
+      found.push_back(entry.path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+ private:
+  TestFolder folder_;
+};
+
+inline std::vector<std::int64_t> steps_to(std::int64_t last) {
+  std::vector<std::int64_t> steps;
+  for (std::int64_t step = 1; step <= last; ++step) steps.push_back(step);
+  return steps;
+}
+
+}  // namespace sluice

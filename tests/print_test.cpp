@@ -31,7 +31,7 @@ TEST(Print, the_steady_program_is_the_golden_file) {
   EXPECT_EQ(text, text_of(path));
   EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 60);
   std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 170u) << line;
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 160u) << line;
   // Negative control: one wait fewer shows.
   Program cut = set.named("steady");
   for (Action& action : cut.actions) action.waits.clear();

@@ -37,15 +37,11 @@ TEST(Validate, programs_of_small_models_pass) {
   EXPECT_EQ(pairs, 2 * 3 * 2 * 4 * 49);
 }
 
-// An action of each side that a removed wait joined.
+// The action that waited, and the very action that it waited for.
 bool names_both(const std::string& text, const Program& program, int action, const Wait& wait) {
-  if (text.find(program.action_name(action) + " (") == std::string::npos) return false;
-  if (wait.action < 0) return text.find("(previous run, ") != std::string::npos;
-  // The load, or some reader of the slot at or before the one waited for.
-  const Action& other = program.actions[static_cast<std::size_t>(wait.action)];
-  if (other.phase == Phase::load)
-    return text.find(program.action_name(wait.action) + " (this run, ") != std::string::npos;
-  return text.find(fmt::format("micro {} (this run, ", other.micro)) != std::string::npos;
+  if (text.find(program.action_name(action) + " (this run, ") == std::string::npos) return false;
+  if (wait.action < 0) return text.find(" (previous run, ") != std::string::npos;
+  return text.find(program.action_name(wait.action) + " (this run, ") != std::string::npos;
 }
 
 TEST(Validate, every_wait_is_needed) {
@@ -60,7 +56,10 @@ TEST(Validate, every_wait_is_needed) {
           auto& waits = cut.actions[a].waits;
           const Wait wait = waits[w];
           waits.erase(waits.begin() + static_cast<std::ptrdiff_t>(w));
-          const std::string text = refusal(set, steady, cut);
+          // Which program runs before decides whether the wait is implied by another one.
+          std::string text = refusal(set, steady, cut);
+          for (const Program& before : set.programs)
+            if (text.empty()) text = refusal(set, before, cut);
           EXPECT_NE(text.find("neither waits for the other"), std::string::npos)
               << family << " " << steady.action_name(static_cast<int>(a)) << "\n"
               << text;

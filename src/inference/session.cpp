@@ -13,13 +13,13 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t evaluation_tokens = 2048;  // of one micro-batch, unless a window is longer
 
-bool exists(const fs::path& path) {
+bool present(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
 }
 
-ModelFolder newest_of_run(const fs::path& run) {
-  NewestVerified newest = newest_verified(run);
+ModelFolder newest_of_run(const fs::path& run, CheckDepth depth) {
+  NewestVerified newest = newest_verified(run, depth);
   if (!newest.checkpoint) {
     const std::string first = newest.skipped.empty() ? "none at all" : newest.skipped[0].what;
     throw Error(Exit::input, {"no checkpoint of this run can be used",
@@ -34,25 +34,25 @@ ModelFolder newest_of_run(const fs::path& run) {
 
 }  // namespace
 
-ModelFolder resolve_checkpoint(const fs::path& path) {
-  if (exists(path / "checkpoints")) return newest_of_run(path);
-  if (exists(path / "manifest.json")) {
-    Checkpoint step = open_checkpoint(path);
+ModelFolder resolve_checkpoint(const fs::path& path, CheckDepth depth) {
+  if (present(path / "checkpoints")) return newest_of_run(path, depth);
+  if (present(path / "manifest.json")) {
+    Checkpoint step = open_checkpoint(path, depth);
     return {step.path, step.step, std::move(step.run), {}};
   }
-  if (exists(path / "config.json") && exists(path / "model.safetensors"))
+  if (present(path / "config.json") && present(path / "model.safetensors"))
     return {path, std::nullopt, nullptr, {}};
   throw Error(Exit::input, {"this is not a checkpoint",
                             path.string(),
                             "a run, one of its steps, or a folder with config.json and "
                             "model.safetensors",
-                            exists(path) ? "none of these" : "no such file or folder",
+                            present(path) ? "none of these" : "no such file or folder",
                             {}});
 }
 
 void Session::load_tokenizer_of(const ModelFolder& folder) {
   const std::string path = (folder.path / "tokenizer.json").string();
-  if (!exists(path)) {
+  if (!present(path)) {
     without_tokenizer_ = "the checkpoint has no tokenizer.json";
     return;
   }

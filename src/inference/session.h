@@ -27,7 +27,8 @@ struct ModelFolder {
 
 // `path` is a run (its newest verified step), a step folder, or a Hugging Face folder. A step's
 // files are checked against the manifest's hashes: one read of each. Errors: Exit::input.
-ModelFolder resolve_checkpoint(const std::filesystem::path& path);
+ModelFolder resolve_checkpoint(const std::filesystem::path& path,
+                               CheckDepth depth = CheckDepth::hashes);
 
 struct SessionOptions {
   int threads = 0;            // 0: usable_threads()

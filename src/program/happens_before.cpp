@@ -74,18 +74,18 @@ bool HappensBefore::try_start(int node, const std::vector<bool>& done) {
 void HappensBefore::sort_by_waits() {
   std::vector<bool> done(clocks_.size(), false);
   std::array<std::size_t, lanes> next{};
-  for (bool moved = true; moved;) {
-    moved = false;
-    for (std::size_t lane = 0; lane < lane_nodes_.size(); ++lane)
-      while (next[lane] < lane_nodes_[lane].size() &&
-             try_start(lane_nodes_[lane][next[lane]], done)) {
-        const int node = lane_nodes_[lane][next[lane]++];
-        done[static_cast<std::size_t>(node)] = true;
-        order_.push_back(node);
-        moved = true;
-      }
+  while (order_.size() < clocks_.size()) {
+    int chosen = -1;
+    for (std::size_t lane = 0; lane < lane_nodes_.size(); ++lane) {
+      if (next[lane] >= lane_nodes_[lane].size()) continue;
+      const int node = lane_nodes_[lane][next[lane]];
+      if ((chosen < 0 || node < chosen) && try_start(node, done)) chosen = node;
+    }
+    if (chosen < 0) report_deadlock(next);
+    done[static_cast<std::size_t>(chosen)] = true;
+    order_.push_back(chosen);
+    ++next[static_cast<std::size_t>(action(chosen).lane)];
   }
-  if (order_.size() != clocks_.size()) report_deadlock(next);
 }
 
 void HappensBefore::report_deadlock(const std::array<std::size_t, lanes>& next) const {

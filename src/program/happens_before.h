@@ -26,7 +26,8 @@ class HappensBefore {
   const Action& action(int node) const;
   std::string name(int node) const;  // "forward block 3 micro 1 (previous run, steady)"
 
-  // All nodes in one order that lanes and waits allow.
+  // All nodes in the one order that lanes and waits allow and that is nearest to the lists': the
+  // list's own order when every wait looks back. An unordered pair then meets as it was meant.
   const std::vector<int>& order() const { return order_; }
   // `earlier` has ended when `later` starts, in every execution.
   bool ordered(int earlier, int later) const {

@@ -12,27 +12,40 @@ constexpr auto regions = static_cast<std::size_t>(Region::count);
 // "12,345,678"
 std::string grouped(std::int64_t number) {
   std::string digits = fmt::format("{}", number);
-  for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
+  for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, 1, ',');
   return digits;
 }
 
 std::string joined(const std::vector<std::string>& words, const char* between) {
   std::string out;
-  for (const std::string& word : words) out += (out.empty() ? "" : between) + word;
+  for (const std::string& word : words) {
+    if (!out.empty()) out += between;
+    out += word;
+  }
   return out;
 }
 
-// "layer_norm, linear x3, gelu": neighbours of one kind together.
-std::string ops_text(const std::vector<Op>& ops) {
-  std::vector<std::string> words;
+// "layer_norm, linear x3, gelu": neighbours of one kind together, broken into lines of 100 columns
+// that begin under the first one.
+std::string ops_text(const std::vector<Op>& ops, std::size_t indent) {
+  std::string out;
+  std::size_t column = indent;
   for (std::size_t i = 0; i < ops.size();) {
     std::size_t end = i + 1;
     while (end < ops.size() && ops[end].index() == ops[i].index()) ++end;
-    words.push_back(end == i + 1 ? std::string(name_of(ops[i]))
-                                 : fmt::format("{} x{}", name_of(ops[i]), end - i));
+    std::string word = name_of(ops[i]);
+    if (end > i + 1) word += fmt::format(" x{}", end - i);
+    if (i > 0 && column + word.size() > 100) {
+      out += fmt::format(",\n{:{}}", "", indent);
+      column = indent;
+    } else if (i > 0) {
+      out += ", ";
+    }
+    out += word;
+    column += word.size() + 2;
     i = end;
   }
-  return joined(words, ", ");
+  return out;
 }
 
 // "y = linear(x, w, bias)", "head_loss(...) adds to stats", "adamw(g) updates w".
@@ -44,8 +57,8 @@ std::string op_text(const LayerGraph& graph, const Op& op) {
     if (std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
   });
   const auto& [reads, writes, adds, updates] = names;
-  std::string out = writes.empty() ? "" : joined(writes, ", ") + " = ";
-  out += fmt::format("{}({})", name_of(op), joined(reads, ", "));
+  std::string out = fmt::format("{}{}{}({})", joined(writes, ", "), writes.empty() ? "" : " = ",
+                                name_of(op), joined(reads, ", "));
   if (!adds.empty()) out += " adds to " + joined(adds, ", ");
   if (!updates.empty()) out += " updates " + joined(updates, ", ");
   return out;
@@ -81,7 +94,8 @@ class ProgramPrinter {
     end_fold();
     out_ += "\nwhat the actions run\n";
     for (const OpList& list : program_.lists)
-      if (!list.ops.empty()) out_ += fmt::format("  {:<21}  {}\n", list.name, ops_text(list.ops));
+      if (!list.ops.empty())
+        out_ += fmt::format("  {:<21}  {}\n", list.name, ops_text(list.ops, 25));
     return std::move(out_);
   }
 
@@ -132,7 +146,7 @@ class ProgramPrinter {
         if (access == Access::read || access == Access::update) reads.insert(region);
         if (access != Access::read) writes.insert(region);
       });
-    return names(reads) + " -> " + names(writes);
+    return fmt::format("{} -> {}", names(reads), names(writes));
   }
 
   static std::string names(const std::set<Region>& which) {

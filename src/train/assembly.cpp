@@ -18,4 +18,15 @@ ProgramSet assemble_training(const ModelConfig& config, const OptimConfig& optim
   return build_programs(spec);
 }
 
+ProgramSet assemble_training(const Config& config, const Plan& plan, int threads) {
+  TrainingOptions options;
+  options.shape = {plan.micro_batch, config.batch.sequence};
+  options.head_chunk = plan.head_chunk;
+  options.build.micro_batches = static_cast<int>(plan.micro_batches);
+  options.build.recompute = plan.recompute;
+  options.build.workers = {threads};
+  options.sample_rows = config.run.sample_every > 0 ? 1 : 0;
+  return assemble_training(config.model, config.optim, standard_parametrization(), options);
+}
+
 }  // namespace sluice

@@ -4,6 +4,7 @@
 
 #include "inference/assembly.h"
 #include "optim/optim.h"
+#include "train/config.h"
 
 namespace sluice {
 
@@ -16,5 +17,9 @@ struct TrainingOptions {
 
 ProgramSet assemble_training(const ModelConfig& model, const OptimConfig& optim,
                              const Parametrization& scales, const TrainingOptions& options);
+
+// The same for a config and its resolved plan: what `train` runs and `plan` prints. Memory budgets
+// apart, nothing but `threads` of the machine enters.
+ProgramSet assemble_training(const Config& config, const Plan& plan, int threads);
 
 }  // namespace sluice

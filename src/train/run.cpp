@@ -3,7 +3,6 @@
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
-#include "program/validate.h"
 #include "train/assembly.h"
 #include "train/hash_log.h"
 #include "train/loop.h"
@@ -20,12 +19,14 @@ struct Data {
     for (TokenFile* file : {&train, validation ? &*validation : nullptr}) {
       if (file == nullptr) continue;
       file->limit_ids(static_cast<int>(config.model.vocab));
-      if (train.tokenizer() && file != &train) require_tokenizer(*file, *train.tokenizer(), train.name());
+      if (train.tokenizer() && file != &train)
+        require_tokenizer(*file, *train.tokenizer(), train.name());
     }
     if (!train.tokenizer()) return;
     require(train.tokenizer()->vocab <= config.model.vocab, [&] {
       return Error(Exit::usage,
-                   {"the model's vocabulary is smaller than the tokenizer's", config.place("model.vocab"),
+                   {"the model's vocabulary is smaller than the tokenizer's",
+                    config.place("model.vocab"),
                     fmt::format("at least {} ({} tokenizer of {})", train.tokenizer()->vocab,
                                 train.tokenizer()->kind, train.name()),
                     fmt::format("{}", config.model.vocab),
@@ -66,16 +67,6 @@ NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, Isa
   return numerics_key(config, facts);
 }
 
-// Refuses a plan that the machine cannot hold, before anything is taken.
-void require_fits(const TrainRequest& request, const Plan& plan, const ProgramSet& programs,
-                  int threads);
-
-std::shared_ptr<const ProgramSet> programs_of(const Config& config, const Plan& plan, int threads) {
-  return std::make_shared<ProgramSet>(assemble_training(config.model, config.optim,
-                                                        standard_parametrization(),
-                                                        training_options(config, plan, threads)));
-}
-
 std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
   if (!request.out.empty()) return request.out;
   return fmt::format("runs/{}-{}", request.config.run.name, key.hash().substr(0, 8));
@@ -83,41 +74,32 @@ std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
 
 }  // namespace
 
-TrainingOptions training_options(const Config& config, const Plan& plan, int threads) {
-  TrainingOptions out;
-  out.shape = {plan.micro_batch, config.batch.sequence};
-  out.head_chunk = plan.head_chunk;
-  out.build.micro_batches = static_cast<int>(plan.micro_batches);
-  out.build.eval_micro_batches = 1;
-  out.build.recompute = plan.recompute;
-  out.build.workers = {threads};
-  out.sample_rows = config.run.sample_every > 0 ? 1 : 0;
-  return out;
-}
-
 Exit train(const TrainRequest& request) {
   const Config& config = request.config;
   check_trainable(config);
   const Plan plan = plan_of(config);
   const Data data(config);
-  const TrainingBatches batches(data.train, data.rows(config), static_cast<std::uint64_t>(config.run.seed));
+  const TrainingBatches batches(data.train, data.rows(config),
+                                static_cast<std::uint64_t>(config.run.seed));
   const CpuBackend::Options cpu = cpu_options(config);
   const NumericsKey key = key_of(config, data, plan, cpu.isa);
   RunFiles files(folder_of(request, key), config, key, request.accepted_changes, request.resume);
-  const auto programs = programs_of(config, plan, cpu.threads);
-  require_fits(request, plan, *programs, cpu.threads);
+  const auto programs =
+      std::make_shared<const ProgramSet>(assemble_training(config, plan, cpu.threads));
 
   CpuBackend backend(cpu);
   files.open(config, key, *request.faults);
   const RunLength length = length_of(config);
   MetricsLog log((files.folder() / "metrics.jsonl").string(), length.steps, request.json);
-  log.say(fmt::format("sluice: {} in {} | key {} | {} parameters | {} steps of {} tokens | {} micro-batches "
-                      "of {} x {} | {} threads, {} | {:.2f} GiB planned",
-                      config.run.name, files.folder().string(), key.hash(),
-                      programs->model->parameters(), length.steps, length.tokens_per_step,
-                      plan.micro_batches, plan.micro_batch, config.batch.sequence, cpu.threads,
-                      name_of(cpu.isa), static_cast<double>(programs->memory.total()) / (1 << 30)));
+  log.say(fmt::format(
+      "sluice: {} in {} | key {} | {} parameters | {} steps of {} tokens | {} micro-batches "
+      "of {} x {} | {} threads, {} | {:.2f} GiB planned",
+      config.run.name, files.folder().string(), key.hash(), programs->model->parameters(),
+      length.steps, length.tokens_per_step, plan.micro_batches, plan.micro_batch,
+      config.batch.sequence, cpu.threads, name_of(cpu.isa),
+      static_cast<double>(programs->memory.total()) / (1 << 30)));
   for (const std::string& message : files.messages()) log.say("sluice: " + message);
+  if (files.step() >= length.steps) log.say("sluice: all steps are done already");
 
   std::optional<HashLog> hashes;
   if (config.run.log_hashes)
@@ -126,8 +108,10 @@ Exit train(const TrainRequest& request) {
   options.poison = config.run.poison;
   options.observer = hashes ? &*hashes : nullptr;
   Trainer trainer(config, plan, backend, programs, batches, options);
-  if (files.resumed()) files.load(trainer, config.model);
-  else trainer.initialize();
+  if (files.resumed())
+    files.load(trainer, config.model);
+  else
+    trainer.initialize();
   trainer.derive();
 
   std::optional<Validator> validator;
@@ -137,10 +121,17 @@ Exit train(const TrainRequest& request) {
   std::optional<Sampler> sampler;
   if (config.run.sample_every > 0 && data.tokenizer)
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
-  return training_loop({config, key, trainer, files, log, validator ? &*validator : nullptr,
+  const LoopParts parts{config,
+                        key,
+                        trainer,
+                        files,
+                        log,
+                        validator ? &*validator : nullptr,
                         sampler ? &*sampler : nullptr,
-                        data.tokenizer ? data.train.tokenizer_path() : std::string(), *request.faults,
-                        request.stop_signal});
+                        data.tokenizer ? data.train.tokenizer_path() : std::string(),
+                        *request.faults,
+                        request.stop_signal};
+  return training_loop(parts);
 }
 
 }  // namespace sluice

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/metrics_file.h"
 #include "core/file.h"
 #include "core/hash.h"
 

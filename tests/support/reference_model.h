@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "ops/reference.h"
 #include "support/machine.h"
 
 namespace sluice::testing_support {

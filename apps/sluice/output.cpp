@@ -1,0 +1,47 @@
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "command.h"
+
+namespace sluice {
+
+void write_out(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EPIPE) throw OutputClosed();
+    if (written < 0) throw disk_error("write", "standard output", errno);
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void write_json(const nlohmann::json& object) {
+  write_out(object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+void note(std::string_view line) { fmt::print(stderr, "sluice: {}\n", line); }
+
+nlohmann::json to_json(const Report& report) {
+  return {{"what", report.what},
+          {"where", report.where},
+          {"expected", report.expected},
+          {"found", report.found},
+          {"try", report.tries}};
+}
+
+Error usage_error(std::string what, std::string expected, std::string found) {
+  return Error(Exit::usage,
+               {std::move(what), "command line", std::move(expected), std::move(found), {}});
+}
+
+ModelFolder find_checkpoint(const std::string& path, CheckDepth depth) {
+  ModelFolder folder = resolve_checkpoint(path, depth);
+  for (const Report& skipped : folder.skipped)
+    note(fmt::format("skipped a damaged step: {} ({})", skipped.what, skipped.where));
+  return folder;
+}
+
+}  // namespace sluice

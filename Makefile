@@ -34,8 +34,8 @@ build: configure
 configure:
 	@$(CONFIGURE) -B $(RELEASE) -DCMAKE_BUILD_TYPE=Release -DSLUICE_TESTS=OFF
 
-demo: austen build
-	@tools/demo
+demo: austen
+	@began=$$(date +%s); $(MAKE) build && BUILD_SECONDS=$$(($$(date +%s) - began)) tools/demo
 
 bench: build
 	@bench/run.py
@@ -47,6 +47,7 @@ check: configure
 	@tools/check_layers
 	@tools/check_sizes --self-test
 	@tools/check_sizes
+	@tools/check_links --self-test && tools/check_links
 	@clang-format --dry-run -Werror $(SOURCES)
 	@tools/tidy $(RELEASE)
 

@@ -65,6 +65,16 @@ TEST(Print, memory_adds_up) {
   const std::string text = print_memory(set);
   for (const char* word : {"weights", "optimizer", "block 1", "head", "stash"})
     EXPECT_NE(text.find(word), std::string::npos) << word;
+  // The layers' stashes lie side by side and are the region.
+  std::int64_t stash = 0;
+  std::istringstream lines(text.substr(text.find("layer")));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(" stash ") == std::string::npos) continue;
+    std::string bytes = line.substr(line.rfind(' ') + 1);
+    std::erase(bytes, ',');
+    stash += align_up(std::stoll(bytes), blob_alignment);
+  }
+  EXPECT_EQ(stash, align_up(set.memory.bytes(Region::stash), blob_alignment));
 }
 
 }  // namespace

@@ -156,8 +156,11 @@ TEST(Validate, a_wrong_schedule_is_found) {
       << early_f;
   const std::string early_norm =
       refusal_of_swap(set, at(Phase::weight_grad, 1, 1), at(Phase::norm, 1, 1));
-  EXPECT_EQ(early_norm, "") << "a sum that is not whole has the right name: order of micro-batches "
-                               "is the schedule's own test";
+  EXPECT_NE(early_norm.find("norm block 0 (this run, steady) reads d."), std::string::npos)
+      << early_norm;
+  const std::string late =
+      refusal_of_swap(set, at(Phase::weight_grad, 0, 0), at(Phase::weight_grad, 0, 1));
+  EXPECT_NE(late, "") << "micro-batches out of order";
 }
 
 TEST(Validate, an_accumulator_starts_in_its_own_run) {

@@ -49,6 +49,10 @@ void note(std::string_view line);
 nlohmann::json to_json(const Report& report);
 Error usage_error(std::string what, std::string expected, std::string found);
 
+// Checks of option values, in words shorter than CLI11's own.
+CLI::Validator at_least(std::int64_t least);
+CLI::Validator one_of(std::vector<std::string> words);
+
 // resolve_checkpoint() that tells of what it skipped.
 ModelFolder find_checkpoint(const std::string& path, CheckDepth depth = CheckDepth::hashes);
 

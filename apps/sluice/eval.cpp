@@ -79,13 +79,13 @@ void add_eval(CLI::App& app, Context& context) {
       ->required()
       ->type_name("PREFIX");
   command->add_option("--sequence", o->sequence, "tokens of a window (default: the context)")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->type_name("N");
   command->add_option("--tokens", o->tokens, "stop after so many (default: all)")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->type_name("N");
   command->add_option("--threads", o->threads, "CPU threads (default: those there are)")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->type_name("N");
 }
 

@@ -103,15 +103,15 @@ int run(const Options& options, Context& context) {
 
 void add_sampling(CLI::App& command, SamplingOptions& sampling) {
   command.add_option("--max-tokens", sampling.max_tokens, "at most so many new tokens (64)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("N");
   command.add_option("--seed", sampling.seed, "of the drawing (0)")->type_name("S");
   command
       .add_option("--temperature", sampling.temperature, "1: as the model says, 0: the best (1)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("T");
   command.add_option("--top-k", sampling.top_k, "draw among the K best only (0: all)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("K");
   command.add_option("--top-p", sampling.top_p, "draw among the best that hold the share P (1)")
       ->check(CLI::Range(0.0, 1.0))
@@ -144,7 +144,7 @@ void add_generate(CLI::App& app, Context& context) {
       ->allow_extra_args(false)
       ->type_name("TEXT");
   command->add_option("--threads", o->threads, "CPU threads (default: those there are)")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->type_name("N");
 }
 

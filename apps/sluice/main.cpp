@@ -74,7 +74,7 @@ Error parse_error(const CLI::App& app, const CLI::ParseError& error) {
   report.where = "command line";
   report.tries = {fmt::format("sluice {}--help", parsed.empty() ? "" : command.get_name() + " ")};
   const std::vector<std::string> extras = app.remaining(true);
-  if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr || extras.empty()) {
+  if (extras.empty()) {
     report.what = error.what();
     return Error(Exit::usage, report);
   }
@@ -109,7 +109,8 @@ int run(std::vector<std::string> arguments, Context& context) {
   std::string fault;
   app.add_flag("--version", show_version, "print the version");
   app.add_flag("--debug", context.debug, "errors with their source line and what led to them");
-  app.add_option("--fault", fault)->group("");  // for tests: core/fault.h
+  app.add_flag("--json", context.json)->group("");  // before the command's name
+  app.add_option("--fault", fault)->group("");      // for tests: core/fault.h
   for (const auto& add : {add_prepare, add_train, add_eval, add_generate, add_plan, add_inspect,
                           add_verify, add_diff})
     add(app, context);

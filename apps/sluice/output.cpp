@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -35,6 +36,25 @@ nlohmann::json to_json(const Report& report) {
 Error usage_error(std::string what, std::string expected, std::string found) {
   return Error(Exit::usage,
                {std::move(what), "command line", std::move(expected), std::move(found), {}});
+}
+
+CLI::Validator at_least(std::int64_t least) {
+  const auto check = [least](const std::string& text) {
+    double value = 0;
+    const bool number = CLI::detail::lexical_cast(text, value);
+    return number && value >= static_cast<double>(least)
+               ? std::string()
+               : fmt::format("{} is not a number of at least {}", text, least);
+  };
+  return CLI::Validator(check, "");
+}
+
+CLI::Validator one_of(std::vector<std::string> words) {
+  const auto check = [words = std::move(words)](const std::string& text) {
+    const bool known = std::find(words.begin(), words.end(), text) != words.end();
+    return known ? std::string() : fmt::format("{} is not one of {}", text, fmt::join(words, ", "));
+  };
+  return CLI::Validator(check, "");
 }
 
 ModelFolder find_checkpoint(const std::string& path, CheckDepth depth) {

@@ -1,8 +1,9 @@
-// sluice plan: what a run would take, without taking it.
+// sluice plan: what a run would take, without taking it. Exit code 0 at any size.
 #include "backend/cpu/host.h"
 #include "command.h"
+#include "program/print.h"
 #include "train/assembly.h"
-#include "train/config.h"
+#include "train/fit.h"
 
 namespace sluice {
 namespace {
@@ -11,11 +12,77 @@ struct Options {
   std::string config, show;
 };
 
+struct Planned {
+  Config config;
+  Plan plan;
+  ProgramSet programs;
+  MemoryBytes memory;
+  std::int64_t available = 0;
+  bool fits() const { return memory.total <= available; }
+};
+
+Planned plan_for(const Options& options, const Context& context, int& threads) {
+  Planned out;
+  out.config = load_config(options.config);
+  apply_overrides(out.config, context.overrides);
+  check(out.config);
+  threads =
+      out.config.run.threads == 0 ? usable_threads() : static_cast<int>(out.config.run.threads);
+  out.plan = plan_of(out.config);
+  out.programs = assemble_training(out.config, out.plan, threads);
+  out.memory = memory_of(out.programs, threads);
+  out.available = available_memory();
+  return out;
+}
+
+void show(const Planned& planned, const std::string& what) {
+  if (what == "graph") write_out(print_graph(*planned.programs.model));
+  if (what == "program")
+    write_out(print_program(planned.programs, planned.programs.named("steady")));
+  if (what == "memory") write_out(print_memory(planned.programs));
+}
+
+std::vector<std::string> changes(const Planned& planned, int threads) {
+  std::vector<std::string> out;
+  if (planned.fits()) return out;
+  for (const PlanChange& change : changes_that_fit(planned.config, threads, planned.available))
+    out.push_back(change.text());
+  return out;
+}
+
+void print(const Planned& planned, int threads) {
+  const Config& config = planned.config;
+  write_out(
+      fmt::format("{}: {} parameters\n", config.run.name, planned.programs.model->parameters()));
+  write_out(fmt::format("step: {} tokens in {} micro-batches of {} x {}, head chunk {}\n",
+                        config.batch.tokens, planned.plan.micro_batches, planned.plan.micro_batch,
+                        config.batch.sequence, planned.plan.head_chunk));
+  if (config.run.tokens > 0) write_out(fmt::format("run: {} steps\n", length_of(config).steps));
+  write_out(to_text(planned.memory));
+  write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),
+                        human_bytes(planned.available), planned.fits() ? "fits" : "does not fit"));
+  for (const std::string& change : changes(planned, threads))
+    write_out(fmt::format("  try: {}\n", change));
+}
+
 int run(const Options& options, Context& context) {
-  Config config = load_config(options.config);
-  apply_overrides(config, context.overrides);
-  check(config);
-  (void)options;
+  int threads = 1;
+  const Planned planned = plan_for(options, context, threads);
+  if (context.json) {
+    write_json({{"parameters", planned.programs.model->parameters()},
+                {"fits", planned.fits()},
+                {"available", planned.available},
+                {"memory", to_json(planned.memory)},
+                {"micro_batch", planned.plan.micro_batch},
+                {"micro_batches", planned.plan.micro_batches},
+                {"head_chunk", planned.plan.head_chunk},
+                {"threads", threads},
+                {"try", changes(planned, threads)}});
+  } else if (options.show.empty()) {
+    print(planned, threads);
+  } else {
+    show(planned, options.show);
+  }
   return 0;
 }
 
@@ -29,7 +96,7 @@ void add_plan(CLI::App& app, Context& context) {
       ->required()
       ->type_name("CONFIG");
   command->add_option("--show", o->show, "graph, program or memory")
-      ->check(CLI::IsMember({"graph", "program", "memory"}))
+      ->check(one_of({"graph", "program", "memory"}))
       ->type_name("WHAT");
 }
 

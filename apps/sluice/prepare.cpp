@@ -61,7 +61,7 @@ void add_prepare(CLI::App& app, Context& context) {
       ->required()
       ->type_name("PREFIX");
   command->add_option("--end-of-text", o->end_of_text, "after (each document) or none")
-      ->check(CLI::IsMember({"after", "none"}))
+      ->check(one_of({"after", "none"}))
       ->type_name("WHERE");
   command
       ->add_option("--validation", o->prepare.validation,

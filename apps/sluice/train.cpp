@@ -57,7 +57,7 @@ void add_train(CLI::App& app, Context& context) {
   command->add_option("--out", o->out, "the run's folder (default: runs/NAME-KEY)")
       ->type_name("DIR");
   command->add_option("--resume", o->resume, "auto: go on where the folder's run stopped; or never")
-      ->check(CLI::IsMember({"auto", "never"}))
+      ->check(one_of({"auto", "never"}))
       ->type_name("HOW");
   command->add_option("--change", o->change, "options that may differ from the run's, a,b,…")
       ->type_name("KEYS");

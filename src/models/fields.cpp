@@ -34,6 +34,12 @@ std::string text_field(const nlohmann::json& json, const char* name, const char*
   return found->get<std::string>();
 }
 
+nlohmann::json end_of_text_field(const ModelConfig& config) {
+  constexpr std::int64_t end_of_text = 50256;
+  if (config.vocab > end_of_text) return end_of_text;
+  return nullptr;
+}
+
 GeluForm gelu_of_activation(const std::string& activation) {
   if (activation == "gelu") return GeluForm::exact;
   if (activation == "gelu_new" || activation == "gelu_pytorch_tanh") return GeluForm::tanh;

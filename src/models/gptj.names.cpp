@@ -32,6 +32,8 @@ nlohmann::json gptj_to_config(const ModelConfig& c) {
           {"attn_pdrop", 0.0},
           {"embd_pdrop", 0.0},
           {"resid_pdrop", 0.0},
+          {"bos_token_id", end_of_text_field(c)},
+          {"eos_token_id", end_of_text_field(c)},
           {"dtype", "float32"}};
 }
 

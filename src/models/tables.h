@@ -26,6 +26,9 @@ ModelConfig gptj_from_config(const nlohmann::json& json);
 std::int64_t integer_field(const nlohmann::json& json, const char* name);
 double number_field(const nlohmann::json& json, const char* name, double fallback);
 std::string text_field(const nlohmann::json& json, const char* name, const char* fallback);
+// GPT-2's end of text when the vocabulary has it, else null: Transformers' default would lie
+// outside.
+nlohmann::json end_of_text_field(const ModelConfig& config);
 GeluForm gelu_of_activation(const std::string& activation);  // "gelu_new" | "gelu"
 const char* activation_of_gelu(const std::string& gelu);
 

@@ -205,7 +205,8 @@ std::vector<Blobs> blobs_of(const ProgramSet& set) {
       const LayerGraph& graph = model.of(model.kind_of(action.layer));
       const auto& offsets = program.bindings[static_cast<std::size_t>(action.binding)].offsets;
       for (std::size_t v = 0; v < offsets.size(); ++v)
-        if (offsets[v] >= 0 && region_of(set.memory, offsets[v]) == Region::stash)
+        if (offsets[v] >= 0 && static_cast<Id>(v) != graph.carry_out &&  // kept by the layer above
+            region_of(set.memory, offsets[v]) == Region::stash)
           out[static_cast<std::size_t>(action.layer)][static_cast<std::size_t>(Region::stash)].add(
               offsets[v], value_bytes(graph.values[v].type));
     }

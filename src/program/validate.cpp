@@ -100,14 +100,24 @@ class Validator {
         break;
     }
     // What outlives a run: nobody need have written it, but nobody else may have.
-    const bool this_run = touch.accumulates ||
-                          (!touch.writes && touch.meaning.kind == ValueKind::gradient &&
-                           action.phase == Phase::norm) ||
-                          (!touch.writes && action.phase == Phase::finish);
     if (content.meaning.name < 0) content.meaning = touch.meaning;
     if (content.scratch || !(content.meaning == touch.meaning) ||
-        (this_run && content.run != order_.run_of(node)))
+        !is_complete(node, action, touch, content))
       report_lost(node, touch, content, span);
+  }
+
+  // Sums grow by one micro-batch at a time, in order; what closes a step reads them when the last
+  // one is in.
+  bool is_complete(int node, const Action& action, const Touch& touch,
+                   const Content& content) const {
+    const bool same_run = content.run == order_.run_of(node);
+    if (touch.accumulates)
+      return same_run && (content.micro == action.micro || content.micro == action.micro - 1);
+    const bool closes =
+        !touch.writes &&
+        (action.phase == Phase::finish ||
+         (action.phase == Phase::norm && touch.meaning.kind == ValueKind::gradient));
+    return !closes || (same_run && content.micro == action.micro);
   }
 
   static bool is_meant(const Touch& touch, const Content& content) {

@@ -15,6 +15,7 @@ namespace sluice {
 //  - when a read would find nothing, another value, or the same value of another micro-batch or
 //    run: reader, value and the action that wrote those bytes are named. Scratch memory and freed
 //    ranges (what poison mode fills) count as writes of nothing;
+//  - when a sum takes its micro-batches out of order or is read before the last one is in;
 //  - when an operand or its scratch has no place, or lies outside the arena;
 //  - when lanes wait for each other for ever.
 void validate(const ProgramSet& set, const Program& before, const Program& program);

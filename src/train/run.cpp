@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "graph/fusion.h"
 #include "train/assembly.h"
+#include "train/fit.h"
 #include "train/hash_log.h"
 #include "train/loop.h"
 #include "train/sampler.h"
@@ -87,6 +88,10 @@ Exit train(const TrainRequest& request) {
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, cpu.threads));
 
+  const MemoryBytes memory = memory_of(*programs, cpu.threads);
+  const std::int64_t available = available_memory();
+  require_fits(memory, available, [&] { return changes_that_fit(config, cpu.threads, available); });
+
   CpuBackend backend(cpu);
   files.open(config, key, *request.faults);
   const RunLength length = length_of(config);
@@ -97,7 +102,7 @@ Exit train(const TrainRequest& request) {
       config.run.name, files.folder().string(), key.hash(), programs->model->parameters(),
       length.steps, length.tokens_per_step, plan.micro_batches, plan.micro_batch,
       config.batch.sequence, cpu.threads, name_of(cpu.isa),
-      static_cast<double>(programs->memory.total()) / (1 << 30)));
+      static_cast<double>(memory.total) / (1 << 30)));
   for (const std::string& message : files.messages()) log.say("sluice: " + message);
   if (files.step() >= length.steps) log.say("sluice: all steps are done already");
 

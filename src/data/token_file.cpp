@@ -157,7 +157,12 @@ void TokenFile::open_index() {
   idx_ = MappedFile(file);
   const std::span<const std::byte> bytes = idx_.bytes();
   require(bytes.size() >= index_header && idx_.text().substr(0, index_magic.size()) == index_magic,
-          [&] { return fail("a Megatron index (MMIDIDX)", "another kind of file"); });
+          [&] {
+            return fail(
+                fmt::format("a Megatron index (MMIDIDX) of at least {} bytes", index_header),
+                bytes.size() < index_header ? fmt::format("{} bytes", bytes.size())
+                                            : "another kind of file");
+          });
   const auto version = get<std::uint64_t>(bytes, 9);
   require(version == 1, [&] { return fail("version 1", fmt::format("version {}", version)); });
   const auto type = get<std::uint8_t>(bytes, 17);

@@ -5,6 +5,7 @@
 #include "backend/cpu/host.h"
 #include "checkpoint/model_files.h"
 #include "inference/assembly.h"
+#include "planner/memory_report.h"
 
 namespace sluice {
 namespace {
@@ -87,7 +88,9 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   inference.build.workers.threads = threads;
   const auto programs = std::make_shared<const ProgramSet>(
       assemble_inference(model_, standard_parametrization(), inference));
-  const std::int64_t wanted = programs->memory.total(), available = available_memory();
+  const ProcessShape process = process_shape(*programs, threads, CpuBackend::scratch_bytes);
+  const std::int64_t wanted = memory_bytes(*programs, process_bytes(process)).total;
+  const std::int64_t available = available_memory();
   require(wanted <= available, [&] {
     return Error(Exit::memory, {"the model does not fit in memory",
                                 folder.path.string(),

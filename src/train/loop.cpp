@@ -74,8 +74,8 @@ class Loop {
       p_.log.saved(step, digest);
     } catch (const Error& e) {
       if (e.code() != Exit::disk) throw;
-      p_.log.say(e.text());  // the last good checkpoint stays; training goes on
-      p_.log.say("sluice: this step was not saved; training goes on");
+      // The last good checkpoint stays.
+      p_.log.say(e.text() + "sluice: this step was not saved; training goes on");
     }
   }
 

@@ -14,9 +14,22 @@ namespace fs = std::filesystem;
 
 bool is_run(const fs::path& folder) { return fs::exists(folder / "config.toml"); }
 
+// A run that was killed while open() made it: config.toml comes last.
+bool is_unborn(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return false;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours = name == ".lock" || name == "key.txt" || name == "key.txt.tmp" ||
+                      name == "config.toml.tmp" ||
+                      (name == "checkpoints" && fs::is_empty(entry.path()));
+    if (!ours) return false;
+  }
+  return true;
+}
+
 void require_empty_or_run(const fs::path& folder) {
   if (!fs::exists(folder) || is_run(folder)) return;
-  require(fs::is_directory(folder) && fs::is_empty(folder), [&] {
+  require(is_unborn(folder), [&] {
     return Error(Exit::usage, {"the output directory holds something that is not a run",
                                folder.string(),
                                "an empty or missing directory, or a run of the same key",
@@ -25,10 +38,18 @@ void require_empty_or_run(const fs::path& folder) {
   });
 }
 
-nlohmann::json changes_json(const std::vector<Change>& changes) {
-  nlohmann::json out = nlohmann::json::array();
+// What the checkpoints of a run remember: every change that was accepted, and from which step on.
+nlohmann::json changes_json(const Checkpoint& from, const std::vector<Change>& changes,
+                            const NumericsKey& key) {
+  nlohmann::json out = from.run.value("changes", nlohmann::json::array());
+  if (changes.empty()) return out;
+  nlohmann::json options = nlohmann::json::array();
   for (const Change& change : changes)
-    out.push_back({{"key", change.key}, {"was", change.was}, {"now", change.now}});
+    options.push_back({{"key", change.key}, {"was", change.was}, {"now", change.now}});
+  out.push_back({{"step", from.step},
+                 {"was", from.run.value("key_hash", "")},
+                 {"now", key.hash()},
+                 {"options", options}});
   return out;
 }
 
@@ -48,8 +69,8 @@ RunFiles::RunFiles(fs::path folder, const Config&, const NumericsKey& key,
   });
   // The key lies beside the config from the first moment on, so a run that never saved is known
   // too.
-  changes_ = compare_keys(read_file((folder_ / "key.txt").string()), key.text);
-  require_accepted(changes_, accepted, folder_.string());
+  require_accepted(compare_keys(read_file((folder_ / "key.txt").string()), key.text), accepted,
+                   folder_.string());
   NewestVerified newest = newest_verified(folder_);
   for (const Report& problem : newest.skipped)
     messages_.push_back(fmt::format("skipped {}: {}", problem.where, problem.what));
@@ -60,8 +81,13 @@ RunFiles::RunFiles(fs::path folder, const Config&, const NumericsKey& key,
     report.tries = {"remove the checkpoints to begin anew"};
     throw Error(Exit::input, std::move(report));
   }
-  if (resumed_)
-    messages_.push_back(fmt::format("resuming {} at step {}", folder_.string(), resumed_->step));
+  if (!resumed_) return;
+  // The checkpoint's own key tells since when: a change may have been accepted, and no step saved.
+  std::vector<Change> changes = compare_keys(resumed_->run.value("key", ""), key.text);
+  changes_ = changes_json(*resumed_, changes, key);
+  std::erase_if(changes, [](const Change& change) { return !change.key.starts_with("model."); });
+  require_accepted(changes, {}, resumed_->path.string());
+  messages_.push_back(fmt::format("resuming {} at step {}", folder_.string(), resumed_->step));
 }
 
 void RunFiles::open(const Config& config, const NumericsKey& key, Faults& faults) {
@@ -108,7 +134,7 @@ void RunFiles::save(const Trainer& trainer, const Config& config, const Numerics
                {"digest", hex64(digest)},
                {"key", key.text},
                {"key_hash", key.hash()},
-               {"changes", changes_json(changes_)},
+               {"changes", changes_},
                {"config", to_toml(config)}});
 }
 

@@ -42,7 +42,7 @@ class RunFiles {
   std::optional<Checkpoint> resumed_;
   std::vector<std::string> messages_;
   std::vector<std::filesystem::path> damaged_;
-  std::vector<Change> changes_;  // accepted at this resume
+  nlohmann::json changes_ = nlohmann::json::array();  // accepted at this resume and earlier ones
   std::unique_ptr<RunLock> lock_;
   std::unique_ptr<CheckpointStore> store_;
 };

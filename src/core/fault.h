@@ -36,6 +36,7 @@ class Faults {
   };
 
   Faults() = default;  // no fault
+  bool empty() const { return entries_.empty(); }
   // Throws Error(Exit::usage) for an unknown point or action or a malformed entry.
   static Faults parse(std::string_view spec);
 

@@ -14,6 +14,8 @@
 namespace sluice {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int queue_capacity = 4;
 
 // One queued run. Progress of a lane is the count of its actions that ended since the executor
@@ -40,6 +42,8 @@ struct Executor::State {
   std::atomic<std::int64_t> queued = 0;  // runs enqueued so far; run i lies in queue[i % capacity]
   std::array<std::atomic<std::int64_t>, lanes> progress{};
   std::array<std::atomic<std::int64_t>, lanes> runs_done{};
+  // End of run i on the compute lane, at i % size; published by runs_done.
+  std::array<Clock::time_point, 2 * queue_capacity> ended{};
   std::array<std::int64_t, lanes> enqueued{};  // actions enqueued per lane
   std::array<std::int64_t, static_cast<int>(Milestone::count)> last_milestones{};
   std::atomic<bool> stop = false;
@@ -78,6 +82,8 @@ void Executor::State::lane_main(int lane) {
     wait_until(queued, next + 1);
     if (stop.load(std::memory_order_acquire)) return;
     run_lane(lane, queue[static_cast<std::size_t>(next % queue_capacity)]);
+    if (lane == static_cast<int>(Lane::compute))
+      ended[static_cast<std::size_t>(next) % ended.size()] = Clock::now();
     runs_done[static_cast<std::size_t>(lane)].store(next + 1, std::memory_order_release);
     runs_done[static_cast<std::size_t>(lane)].notify_all();
   }
@@ -210,6 +216,10 @@ void Executor::wait(Ticket ticket) {
 }
 
 void Executor::drain() { wait(state_->queued.load(std::memory_order_relaxed) - 1); }
+
+std::chrono::steady_clock::time_point Executor::ended(Ticket ticket) const {
+  return state_->ended[static_cast<std::size_t>(ticket) % state_->ended.size()];
+}
 
 const ProgramSet& Executor::programs() const { return *state_->set; }
 

@@ -8,6 +8,7 @@
 // only after drain().
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string_view>
 
@@ -47,6 +48,8 @@ class Executor {
   Ticket enqueue(int program, std::span<const std::byte* const> staging);
   void wait(Ticket ticket);  // until that run has ended; rethrows a lane's Error
   void drain();              // until all have
+  // When a run that was waited for ended. REQUIRES: `ticket` is one of the last few.
+  std::chrono::steady_clock::time_point ended(Ticket ticket) const;
 
   const ProgramSet& programs() const;
   Tensor tensor(int layer, std::string_view value) const;  // weight, gradient, m, v, derived

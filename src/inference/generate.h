@@ -43,7 +43,8 @@ class Generator {
   Generator(Executor& executor, const ModelConfig& model, std::int64_t rows);
 
   // Continues each prompt (1 <= prompts.size() <= rows; a prompt has at least one id). Prompts may
-  // differ in length; each row gets what it would get alone. When prompt and continuation reach the
+  // differ in length; each row has the logits it would have alone (draws
+  // of one temperature differ from row to row). When prompt and continuation reach the
   // context, the last half of it is prefilled again and sampling goes on.
   std::vector<Generated> generate(const std::vector<std::vector<std::int32_t>>& prompts,
                                   const SamplingOptions& options, OnToken on_token);

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "train/diverged.h"
+#include "train/planted.h"
 #include "train/sampler.h"
 #include "train/validator.h"
 
@@ -29,11 +30,12 @@ class Loop {
       if (step - 1 > begin) report(step - 1);
       const bool stop = p_.stop_signal != nullptr && p_.stop_signal->load() != 0;
       const bool last = step == length_.steps || stop;
-      const bool planted = plant_fault(p_.faults, step, p_.trainer, [&] { settle(step); });
+      const bool planted = plants_at(p_.faults, step);
       if (!last && !planted && !due(run_.validate_every, step) && !due(run_.save_every, step) &&
           !due(run_.sample_every, step))
         continue;
       settle(step);
+      if (planted) p_.trainer.derive();
       if (p_.validator != nullptr && (due(run_.validate_every, step) || step == length_.steps))
         p_.log.validation(step, p_.validator->run(step == length_.steps), p_.trainer.digest());
       if (p_.sampler != nullptr && (due(run_.sample_every, step) || step == length_.steps))
@@ -56,9 +58,8 @@ class Loop {
     if (step <= reported_) return;
     reported_ = step;
     const StepResult result = p_.trainer.result(step);
-    const Clock::time_point now = Clock::now();
-    const double seconds = std::chrono::duration<double>(now - mark_).count();
-    mark_ = now;
+    const double seconds = std::chrono::duration<double>(result.ended - mark_).count();
+    mark_ = result.ended;
     Pace pace;
     pace.tokens = step * length_.tokens_per_step;
     pace.tokens_per_second = static_cast<double>(length_.tokens_per_step) / seconds;

@@ -7,6 +7,7 @@
 #include "train/fit.h"
 #include "train/hash_log.h"
 #include "train/loop.h"
+#include "train/planted.h"
 #include "train/sampler.h"
 #include "train/validator.h"
 
@@ -112,6 +113,12 @@ Exit train(const TrainRequest& request) {
   ExecutorOptions options;
   options.poison = config.run.poison;
   options.observer = hashes ? &*hashes : nullptr;
+  std::optional<PlantedFaults> planted;
+  if (!request.faults->empty()) {
+    planted.emplace(*request.faults, model_tensors(*programs->model, config.model), files.step(),
+                    options.observer);
+    options.observer = &*planted;
+  }
   Trainer trainer(config, plan, backend, programs, batches, options);
   if (files.resumed())
     files.load(trainer, config.model);

@@ -68,6 +68,7 @@ StepResult Trainer::result(std::int64_t step) {
   out.grad_norm = row[Results::grad_norm];
   out.weight = row[Results::weight];
   out.lr = lr_[set];
+  out.ended = executor_.ended(tickets_[set]);
   out.finite = row[Results::finite] != 0;
   out.bad_tensor = static_cast<std::int64_t>(row[Results::bad]);
   return out;

@@ -24,6 +24,7 @@ struct StepResult {
   double grad_norm = 0;  // of the mean gradient, before clipping
   double weight = 0;     // sum of token weights
   double lr = 0;
+  std::chrono::steady_clock::time_point ended;  // when its last action did
   bool finite = true;
   std::int64_t bad_tensor = -1;  // index into tensors(): the first gradient that is not finite
 };

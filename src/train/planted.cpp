@@ -1,0 +1,43 @@
+#include "train/planted.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+namespace sluice {
+
+PlantedFaults::PlantedFaults(const Faults& faults, std::vector<ModelTensor> tensors,
+                             std::int64_t done_steps, Observer* next)
+    : faults_(faults), tensors_(std::move(tensors)), done_steps_(done_steps), next_(next) {}
+
+bool plants_at(const Faults& faults, std::int64_t step) {
+  return faults.argument("train.flip", step) || faults.argument("train.poison", step);
+}
+
+void PlantedFaults::plant(const std::string& name, bool flip, const Program& program,
+                          const Action& action, std::span<const Tensor> values) const {
+  const auto tensor = std::find_if(tensors_.begin(), tensors_.end(),
+                                   [&](const ModelTensor& t) { return t.name == name; });
+  require(tensor != tensors_.end(), [&] {
+    return Error(Exit::usage,
+                 {"a planted fault names no tensor", "--fault", "a tensor of the model", name, {}});
+  });
+  if (tensor->layer != action.layer) return;
+  const LayerGraph& graph = program.model->of(program.model->kind_of(action.layer));
+  float& number =
+      values[static_cast<std::size_t>(graph.require_value(tensor->value))].values<float>()[0];
+  number = flip ? std::bit_cast<float>(std::bit_cast<std::uint32_t>(number) ^ 1u)
+                : std::numeric_limits<float>::quiet_NaN();
+}
+
+void PlantedFaults::after(const Program& program, int index, std::span<const Tensor> values) {
+  const Action& action = program.actions[static_cast<std::size_t>(index)];
+  if (action.phase == Phase::finish) ++done_steps_;
+  if (action.phase == Phase::update)
+    for (const bool flip : {true, false})
+      if (const auto name = faults_.argument(flip ? "train.flip" : "train.poison", done_steps_))
+        plant(*name, flip, program, action, values);
+  if (next_ != nullptr) next_->after(program, index, values);
+}
+
+}  // namespace sluice

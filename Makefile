@@ -34,8 +34,9 @@ build: configure
 configure:
 	@$(CONFIGURE) -B $(RELEASE) -DCMAKE_BUILD_TYPE=Release -DSLUICE_TESTS=OFF
 
-demo: austen
-	@began=$$(date +%s); $(MAKE) build && BUILD_SECONDS=$$(($$(date +%s) - began)) tools/demo
+demo: BEGAN := $(shell date +%s)
+demo: austen build
+	@BUILD_SECONDS=$$(($$(date +%s) - $(BEGAN))) tools/demo
 
 bench: build
 	@bench/run.py

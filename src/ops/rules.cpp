@@ -92,12 +92,6 @@ void Operands::expect_that(bool ok, const std::string& expected, const std::stri
 
 Shape token_axes(const Shape& activation) { return {activation[0], activation[1]}; }
 
-std::int64_t grad_weight_bytes(std::int64_t tokens, std::int64_t in, std::int64_t out) {
-  constexpr std::int64_t k_block = 256;
-  const std::int64_t chunks = (tokens + token_chunk - 1) / token_chunk;
-  return k_block * round_up(std::max(in, out), 16) * 4 + chunks * out * 4;
-}
-
 void no_gradient(const char* op, const char* reason) {
   throw Error(Exit::internal, {fmt::format("{} has no gradient: {}", op, reason), {}, {}, {}, {}});
 }

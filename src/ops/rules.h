@@ -70,8 +70,6 @@ inline std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
 inline constexpr std::int64_t workspace_alignment = 256;
 // Tokens per partial sum of a gradient that is summed over tokens (biases, gains).
 inline constexpr std::int64_t token_chunk = 64;
-// Scratch of the product xᵀ · dy over `tokens` tokens: one packed K-block and partial column sums.
-std::int64_t grad_weight_bytes(std::int64_t tokens, std::int64_t in, std::int64_t out);
 
 // Shape rules. Each throws an Error that says operand, expected and found.
 void check(const Embed& op, Types types);
@@ -129,8 +127,6 @@ std::int64_t workspace_bytes(const OneOp&, Types, Workers) {
   return 0;
 }
 std::int64_t workspace_bytes(const LayerNormGradWeight& op, Types types, Workers workers);
-std::int64_t workspace_bytes(const LinearGradWeight& op, Types types, Workers workers);
-std::int64_t workspace_bytes(const AttentionGrad& op, Types types, Workers workers);
 std::int64_t workspace_bytes(const HeadLoss& op, Types types, Workers workers);
 std::int64_t workspace_bytes(const SquaredNorm& op, Types types, Workers workers);
 

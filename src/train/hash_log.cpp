@@ -15,8 +15,8 @@ void HashLog::log(const char* phase, std::int64_t step, const Program& program,
   const std::uint64_t hash = hash64(tensor.raw(), static_cast<std::size_t>(tensor.bytes()));
   const auto end = fmt::format_to_n(
       buffer_.data(), buffer_.size(),
-      R"({{"step":{},"phase":"{}","layer":"{}","micro":{},"name":"{}","hash":"{}"}})", step, phase,
-      program.model->layer_name(action.layer), action.micro, value.name, hex64(hash));
+      R"({{"step":{},"phase":"{}","layer":"{}","micro":{},"name":"{}","hash":"{:016x}"}})", step,
+      phase, program.model->layer_name(action.layer), action.micro, value.name, hash);
   file_.append({buffer_.data(), std::min(end.size, buffer_.size())});
 }
 

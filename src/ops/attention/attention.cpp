@@ -109,11 +109,6 @@ Cost cost(const AttentionGrad& op, Types types) {
   return cost_of(op, types, 5 * product_flops(y, causal_pairs(y.size(Axis::time))));
 }
 
-// delta [B N T]: the product of dy and y per token and head.
-std::int64_t workspace_bytes(const AttentionGrad& op, Types types, Workers) {
-  return shape_of(types, op.lse).count() * 4;
-}
-
 void gradient(const Attention& op, GradientBuilder& builder) {
   const Id dy = builder.gradient_of(op.y);
   if (dy == no_value) return;

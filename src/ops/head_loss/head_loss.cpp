@@ -45,14 +45,12 @@ Cost cost(const HeadLoss& op, Types types) {
   return cost_of(op, types, logits * (products * 2.0 * static_cast<double>(features(x)) + 10.0));
 }
 
-// The logits of one chunk, the scratch of its dw (in either orientation), and 16 bytes a token.
+// The logits of one chunk, and a float64 loss per token of it.
 std::int64_t workspace_bytes(const HeadLoss& op, Types types, Workers) {
   const Shape& x = shape_of(types, op.x);
   const std::int64_t rows = shape_of(types, op.w)[0].size;
   const std::int64_t chunk = std::min(op.chunk, tokens(x));
-  const std::int64_t width = features(x);
-  return chunk * round_up(rows, 16) * 4 +
-         grad_weight_bytes(chunk, std::min(width, rows), std::max(width, rows)) + chunk * 16;
+  return chunk * (round_up(rows, 16) * 4 + 8);
 }
 
 // Everything but dx was made inside the forward op.

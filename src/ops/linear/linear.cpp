@@ -89,11 +89,6 @@ Cost cost(const LinearGradWeight& op, Types types) {
   return cost_of(op, types, product_flops(s));
 }
 
-std::int64_t workspace_bytes(const LinearGradWeight& op, Types types, Workers) {
-  const Sizes s = sizes_of(shape_of(types, op.x), shape_of(types, op.dy));
-  return grad_weight_bytes(s.tokens, s.in, s.out);
-}
-
 void gradient(const Linear& op, GradientBuilder& builder) {
   const Id dy = builder.gradient_of(op.y);
   if (dy == no_value) return;

@@ -25,5 +25,22 @@ TEST(MemorySlow, Gpt2AtSequence256PeaksWhereThePlanSays) {
   EXPECT_LE(ratio, 1.05);
 }
 
+// Small runs are held to bytes: a percentage of them would be less than a library's pages.
+TEST(MemorySlow, TheDemosModelPeaksWithin16MiBOfThePlan) {
+  const TinyRun tiny;
+  const std::string options =
+      " --data.train=corpus --data.validation=corpus-val --run.tokens=20480 --run.validate_every=5"
+      " --run.save_every=5 --run.sample_every=5 --run.sample_tokens=40 --run.threads=2";
+  const std::string config = SLUICE_SOURCE_DIR "/configs/demo.toml";
+  const Ended plan = tiny.run("sluice plan " + config + " --json" + options);
+  ASSERT_EQ(plan.exit, 0) << plan.err;
+  const auto planned = nlohmann::json::parse(plan.out).at("memory").at("total").get<double>();
+  const Ended ended = tiny.run("instead train " + config + " --out run" + options);
+  ASSERT_EQ(ended.exit, 0) << ended.err;
+  std::printf("peak %lld bytes, plan %.0f bytes\n", static_cast<long long>(ended.peak_bytes),
+              planned);
+  EXPECT_NEAR(static_cast<double>(ended.peak_bytes), planned, 16 << 20);
+}
+
 }  // namespace
 }  // namespace sluice

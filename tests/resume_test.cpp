@@ -30,22 +30,27 @@ void expect_whole(const TinyRun& tiny, const std::string& out, const std::string
   EXPECT_EQ(files_of(tiny, out), files_of(tiny, undisturbed)) << out;
 }
 
-TEST(Resume, AtFivePointsEndsInTheSameDigest) {
-  const TinyRun tiny;
+void expect_resumes_at(const TinyRun& tiny, std::initializer_list<int> points, int steps) {
   tiny.train("whole");
-  for (const int step : {1, 4, 6, 9, 11}) {
+  for (const int step : points) {
     const std::string out = "cut-" + std::to_string(step);
     tiny.train(out, "--run.save_every=1 --fault train.step:kill@" + std::to_string(step + 1), 137);
     const Ended resumed = tiny.train(out);
     EXPECT_NE(resumed.err.find("at step " + std::to_string(step)), std::string::npos)
         << resumed.err;
     EXPECT_EQ(tiny.digest(out), tiny.digest("whole"));
-    EXPECT_EQ(tiny.steps(out), steps_to(12));
+    EXPECT_EQ(tiny.steps(out), steps_to(steps));
   }
 }
 
-TEST(Resume, WhatIsFreeChangesNoBits) {
-  const TinyRun tiny;
+TEST(Resume, AtFivePointsEndsInTheSameDigest) {
+  expect_resumes_at(TinyRun(), {1, 4, 6, 9, 11}, 12);
+}
+TEST(TiledSlow, ResumedAtFivePointsEndsInTheSameDigest) {
+  expect_resumes_at(TinyRun("tiled"), {1, 2, 4, 5, 7}, 8);
+}
+
+void expect_free_options_change_no_bits(const TinyRun& tiny, const std::string& longer) {
   tiny.train("whole");
   const std::string digest = tiny.digest("whole");
   for (const char* options :
@@ -63,11 +68,18 @@ TEST(Resume, WhatIsFreeChangesNoBits) {
   EXPECT_EQ(tiny.digest("deep/in/folders"), digest);
 
   // And what is not free does.
-  for (const char* options : {"--run.seed=1", "--optim.lr=2.9e-3", "--run.tokens=1664"}) {
+  for (const char* options : {"--run.seed=1", "--optim.lr=2.9e-3", longer.c_str()}) {
     tiny.train("other", std::string("--data.train=far/moved --data.validation= ") + options);
     EXPECT_NE(tiny.digest("other"), digest) << options;
     std::filesystem::remove_all(tiny.path("other"));
   }
+}
+
+TEST(Resume, WhatIsFreeChangesNoBits) {
+  expect_free_options_change_no_bits(TinyRun(), "--run.tokens=1664");
+}
+TEST(TiledSlow, WhatIsFreeChangesNoBits) {
+  expect_free_options_change_no_bits(TinyRun("tiled"), "--run.tokens=18504");
 }
 
 TEST(Resume, AChangedNumericsOptionIsRefusedUnlessNamed) {
@@ -153,14 +165,14 @@ TEST(RunSlow, SignalsSaveAndAskToBeRunAgain) {
 
 struct Kill {
   std::string point;
-  int visits;  // in one run of tiny.toml: every count up to it is reached
+  int visits;  // in one run of four saves: every count up to it is reached
 };
 
 // Twelve inside a save, eight whenever the clock says.
-TEST(RunSlow, TwentyKillsEndInTheSameDigest) {
+TEST(TiledSlow, TwentyKillsEndInTheSameDigest) {
   constexpr unsigned seed = 20260;
   std::mt19937 random(seed);
-  const TinyRun tiny;
+  const TinyRun tiny("tiled");
   const auto begin = std::chrono::steady_clock::now();
   tiny.train("whole");
   const double whole = Seconds(std::chrono::steady_clock::now() - begin).count();

@@ -42,7 +42,21 @@ run = { tokens = 1536, save_every = 3, validate_every = 4, validate_tokens = 200
 END
 }
 
+# The same file for a model where every product has four tiles or more and every sum over tokens four
+# chunks or more; the micro-batch is left to the plan. 8 steps of 8 sequences, four saves.
+tiled_config() {
+  cat > tiny.toml <<'END'
+model = { family = "gpt2", layers = 3, width = 320, heads = 5, context = 257, vocab = 1003 }
+data = { train = "corpus", validation = "corpus-val" }
+batch = { tokens = 2056, sequence = 257 }
+optim = { lr = 1e-3, lr_end = 1e-4, lr_schedule = "cosine", warmup_tokens = 4112 }
+plan = { head_chunk = 64 }
+run = { tokens = 16448, save_every = 2, validate_every = 4, validate_tokens = 257 }
+END
+}
+
 tiny() { corpus && config; }
+tiled() { corpus && tiled_config; }
 
 # run/: trained to its end, checkpoints of steps 6, 9 and 12.
 trained() { tiny && sluice train tiny.toml --out run "$@" > /dev/null 2>&1; }

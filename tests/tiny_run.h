@@ -16,8 +16,9 @@ namespace sluice {
 
 class TinyRun {
  public:
-  TinyRun() {
-    const Ended setup = run("set -e; tiny");
+  // `config`: tiny or tiled, the functions of tests/tiny.sh.
+  explicit TinyRun(const std::string& config = "tiny") {
+    const Ended setup = run("set -e; " + config);
     EXPECT_EQ(setup.exit, 0) << setup.err;
   }
 

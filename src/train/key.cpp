@@ -30,6 +30,8 @@ std::string quoted(const std::string& text) { return fmt::format("\"{}\"", text)
 std::string shown(const std::string& value) { return value.empty() ? "nothing" : value; }
 
 bool is_model(std::string_view key) { return key.starts_with("model."); }
+// Steps, cursor and schedule count in batches of one size; another model has other tensors.
+bool is_fixed(std::string_view key) { return is_model(key) || key.starts_with("batch."); }
 
 }  // namespace
 
@@ -71,10 +73,10 @@ std::vector<std::string> parse_accepted(std::string_view names) {
     names.remove_prefix(std::min(names.size(), name.size() + 1));
     if (std::find(std::begin(fact_keys), std::end(fact_keys), name) == std::end(fact_keys))
       table.require_key(name, "command line --change");
-    require(!is_model(name), [&] {
+    require(!is_fixed(name), [&] {
       return Error(Exit::usage, {fmt::format("{} cannot change within a run", name),
                                  fmt::format("command line --change {}", name),
-                                 "an option outside [model]",
+                                 "an option outside [model] and [batch]",
                                  name,
                                  {"--out DIR for a run of its own"}});
     });
@@ -86,16 +88,17 @@ std::vector<std::string> parse_accepted(std::string_view names) {
 void require_accepted(const std::vector<Change>& changes, const std::vector<std::string>& accepted,
                       const std::string& where) {
   std::vector<std::string> found, all = accepted;
-  bool same_model = true;
+  bool same_model = true, acceptable = true;
   for (const Change& change : changes) {
     same_model = same_model && !is_model(change.key);
+    acceptable = acceptable && !is_fixed(change.key);
     if (std::find(accepted.begin(), accepted.end(), change.key) != accepted.end()) continue;
     all.push_back(change.key);
     found.push_back(fmt::format("{} {} → {}", change.key, shown(change.was), shown(change.now)));
   }
   if (found.empty()) return;
   std::vector<std::string> tries{"--out DIR for a run of its own"};
-  if (same_model) tries.insert(tries.begin(), fmt::format("--change {}", fmt::join(all, ",")));
+  if (acceptable) tries.insert(tries.begin(), fmt::format("--change {}", fmt::join(all, ",")));
   throw Error(Exit::usage, {same_model ? "options that change the numbers differ from the run's"
                                        : "the folder holds a run of another model",
                             where, "what the run began with",

@@ -40,8 +40,8 @@ struct Change {
 // Lines that differ between two key texts, sorted by key.
 std::vector<Change> compare_keys(std::string_view was, std::string_view now);
 
-// "a,b" of --change. Exit::usage for names that no option and no fact of the key has, and for
-// model.*: another model is another run.
+// "a,b" of --change. Exit::usage for names that no option and no fact of the key has, for model.*
+// (another model is another run) and for batch.* (steps and cursor count in batches of one size).
 std::vector<std::string> parse_accepted(std::string_view names);
 
 // Throws Exit::usage listing every change that `accepted` does not name, each old → new. `where` is

@@ -126,9 +126,19 @@ TEST(Key, another_model_is_another_run) {
   EXPECT_EQ(error_of([] { parse_accepted("run.tokens,model.layers"); }),
             "sluice: error: model.layers cannot change within a run\n"
             "  where: command line --change model.layers\n"
-            "  expected: an option outside [model]\n"
+            "  expected: an option outside [model] and [batch]\n"
             "  found: model.layers\n"
             "  try: --out DIR for a run of its own\n");
+}
+
+TEST(Key, another_batch_is_another_run) {
+  const auto changes =
+      compare_keys(key_of(with({})).text, key_of(with({"batch.tokens=1048576"})).text);
+  const std::string refused = error_of([&] { require_accepted(changes, {}, "runs/a"); });
+  EXPECT_NE(refused.find("batch.tokens 524288 → 1048576"), std::string::npos) << refused;
+  EXPECT_EQ(refused.find("--change"), std::string::npos) << refused;
+  EXPECT_NE(error_of([] { parse_accepted("batch.tokens"); }).find("cannot change within a run"),
+            std::string::npos);
 }
 
 TEST(Key, lines_that_came_or_went) {

@@ -130,9 +130,8 @@ void Executor::State::run_action(const Run& run, const LoadedProgram& program, i
 }
 
 void Executor::State::load(const Run& run, const Action& action) {
-  if (arena == nullptr) return;
-  std::byte* slot = arena + action.load_offset;
-  if (options.poison) {
+  std::byte* slot = arena == nullptr ? nullptr : arena + action.load_offset;
+  if (options.poison && slot != nullptr) {
     fill_poison({slot, static_cast<std::size_t>(action.load_bytes)});
     const auto draw = static_cast<std::uint64_t>(progress[static_cast<int>(Lane::in)].load());
     const double share = random_uniform(options.poison_seed, stream_of("load delay"), draw);

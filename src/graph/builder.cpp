@@ -9,7 +9,7 @@ Builder::Builder(LayerKind kind, BatchShape shape, const Parametrization& parame
   graph_.kind = kind;
 }
 
-Shape Builder::token_shape(std::initializer_list<Dim> features) const {
+Shape Builder::token_shape(const Shape& features) const {
   Shape shape{{Axis::batch, shape_.batch}, {Axis::time, shape_.time}};
   for (const Dim& dim : features) shape.push_back(dim);
   return shape;

@@ -4,7 +4,6 @@
 // unique within a layer and end up in checkpoints, hashes and error messages.
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -14,9 +13,9 @@ namespace sluice {
 
 // How a linear map's weight is made and stored.
 struct LinearSpec {
-  std::string name;                // "attn.c_attn": weight and bias hang below it
-  std::initializer_list<Dim> out;  // axes of the result, features only
-  std::vector<Role> roles;         // one, or one per part
+  std::string name;         // "attn.c_attn": weight and bias hang below it
+  Shape out;                // axes of the result, features only
+  std::vector<Role> roles;  // one, or one per part
   Init init;
   bool bias = true;
   bool out_in = false;  // stored [out in] (torch.nn.Linear); otherwise [in out] (GPT-2's Conv1D)
@@ -63,7 +62,7 @@ class Builder {
   Id parameter(const std::string& name, const Shape& shape, std::vector<Role> roles, Init init,
                bool decays, std::int64_t rows);
   void emit(const Op& op);
-  Shape token_shape(std::initializer_list<Dim> features) const;
+  Shape token_shape(const Shape& features) const;
 
   LayerGraph graph_;
   BatchShape shape_;

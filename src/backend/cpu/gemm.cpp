@@ -157,14 +157,15 @@ std::int64_t packed_floats(std::int64_t k, std::int64_t n) {
 }
 
 void pack_b(Pool& pool, std::int64_t k, std::int64_t n, const float* src, std::int64_t ld,
-            bool transposed, float* dst) {
-  // A copy: the instruction set is free. Tasks of 128 columns x 256 rows.
+            bool transposed, float* dst, std::int64_t first, std::int64_t last) {
+  // A copy: the instruction set is free.
   const GemmKernel& kernel = gemm_kernel(best_isa());
   constexpr std::int64_t columns = 8 * panel_columns;
   const std::int64_t blocks = (k + gemm_block_k - 1) / gemm_block_k;
-  pool.run((n + columns - 1) / columns * blocks, [&](std::int64_t task, int) {
-    const std::int64_t column = task / blocks * columns;
-    const std::int64_t row = task % blocks * gemm_block_k;
+  const std::int64_t tiles = std::min(last, (n + columns - 1) / columns * blocks);
+  pool.run(std::max<std::int64_t>(tiles - first, 0), [&](std::int64_t task, int) {
+    const std::int64_t column = (first + task) / blocks * columns;
+    const std::int64_t row = (first + task) % blocks * gemm_block_k;
     pack_panels(kernel, transposed ? src + column * ld + row : src + row * ld + column, ld,
                 std::min(gemm_block_k, k - row), std::min(columns, n - column), transposed,
                 k * panel_columns, dst + column * k + row * panel_columns);

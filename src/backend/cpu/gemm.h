@@ -54,9 +54,11 @@ struct Gemm {
 // column N. The same for every instruction set. Aligned to 64 bytes it is read fastest.
 std::int64_t packed_floats(std::int64_t k, std::int64_t n);
 
-// Packs B[K,N], stored as rows or (transposed) as [N,K]. Reads and writes each element once.
+// Packs B[K,N], stored as rows or (transposed) as [N,K]. Reads and writes each element once. The
+// work is tiles of 256 rows x 128 columns, strip of columns after strip; [first, last) of them are
+// done.
 void pack_b(Pool& pool, std::int64_t k, std::int64_t n, const float* src, std::int64_t ld,
-            bool transposed, float* dst);
+            bool transposed, float* dst, std::int64_t first = 0, std::int64_t last = INT64_MAX);
 
 // Scratch of gemm() on a pool of that many threads; independent of the product.
 std::int64_t gemm_workspace_bytes(int threads);

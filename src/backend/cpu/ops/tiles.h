@@ -78,6 +78,7 @@ void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op, Tiles tiles
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Embed& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Rotary& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const Pack& op, Tiles tiles);
 // Tiles of one row of the batch are neighbours: one per head and 64 queries, or per key head.
 void run(CpuBackend& cpu, const Frame& frame, const Attention& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op, Tiles tiles);

@@ -280,6 +280,38 @@ TEST_F(TokensBeyondAll, Products) {
   EXPECT_NEAR(large.floats(ids[5])[0], small.floats(ids[5])[0], 1e-5);
 }
 
+// Tiles of 256 rows x 128 columns at the start, where weight and packed weight pass 2^31, at the
+// end.
+TEST_F(TokensBeyondAll, PackedWeights) {
+  constexpr std::int64_t k = 70'000, n = 31'000, rows = 256, columns = 128;
+  constexpr std::int64_t blocks = (k + rows - 1) / rows, strips = (n + columns - 1) / columns;
+  for (const bool transposed : {false, true})
+    for (const std::int64_t tile :
+         {std::int64_t{0}, border / k / columns * blocks + border / n / rows,
+          strips * blocks - 1}) {
+      const std::int64_t row = tile % blocks * rows, column = tile / blocks * columns;
+      const std::int64_t height = std::min(rows, k - row), width = std::min(columns, n - column);
+      const auto pack = [&](Reserved& m, std::int64_t kk, std::int64_t nn, std::int64_t r0,
+                            std::int64_t c0, Tiles tiles) {
+        const Id w = m.add(transposed ? Shape{{V, nn}, {D, kk}} : Shape{{D, kk}, {F, nn}});
+        const Id packed = m.add({{Axis::bytes, packed_count(kk, nn)}});
+        for (std::int64_t r = 0; r < height; ++r)
+          for (std::int64_t c = 0; c < width; ++c)
+            *m.floats(w, transposed ? (c0 + c) * kk + r0 + r : (r0 + r) * nn + c0 + c) =
+                static_cast<float>(r * columns + c + 1);
+        run(cpu, m.frame(), Pack{w, packed, kk, nn, transposed}, tiles);
+        return m.floats(packed);
+      };
+      Reserved large, small;
+      const float* whole = pack(large, k, n, row, column, {tile, tile + 1});
+      const float* alone = pack(small, height, width, 0, 0, {});
+      for (std::int64_t panel = 0; panel < (width + 15) / 16; ++panel)
+        EXPECT_TRUE(same(whole + (column / 16 + panel) * 16 * k + row * 16,
+                         alone + panel * 16 * height, height * 16))
+            << tile << " panel " << panel;
+    }
+}
+
 TEST_F(TokensBeyondAll, HeadOverManyTokens) {
   constexpr std::int64_t wide = 1024, count = border / wide + 3, vocab = 5;
   const std::int64_t places[] = {0, border / wide - 1, border / wide, count - 1};

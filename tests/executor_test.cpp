@@ -176,7 +176,7 @@ class SlowForward final : public Observer {
 };
 
 // What a run of the steady program without one wait shows: an Error's text, or its digest.
-std::string without_waits(Phase phase, int layer, int micro, Observer* observer) {
+[[maybe_unused]] std::string without_waits(Phase phase, int layer, int micro, Observer* observer) {
   ProgramSet set = tiny_programs({});
   Program& steady = set.programs[static_cast<std::size_t>(set.index_of("steady"))];
   for (Action& action : steady.actions)

@@ -17,14 +17,12 @@ std::vector<std::int64_t> stored_shape(const LayerGraph& graph, const Parameter&
   // Files know matrices and vectors: the axes that a product contracts or yields are one each.
   const Shape& shape = graph[p.weight].type.shape;
   if (!p.decays) return {p.count()};
-  const bool table = shape.rank() == 2;
-  if (table) return {p.rows, shape[1].size};
-  std::int64_t columns = 1;
-  int split = 1;
+  if (shape.rank() == 2) return {p.rows, shape[1].size};
   // [in… out…] with one side factored: the unfactored side is a single axis, first or last.
   const bool first_single = shape[0].axis == Axis::model || shape[0].axis == Axis::model_out ||
                             shape[0].axis == Axis::hidden;
-  split = first_single ? 1 : shape.rank() - 1;
+  const int split = first_single ? 1 : shape.rank() - 1;
+  std::int64_t columns = 1;
   for (int i = split; i < shape.rank(); ++i) columns *= shape[i].size;
   return {shape.count() / columns, columns};
 }
@@ -91,9 +89,11 @@ void copy_tensor(const SafetensorsFile& file, const ModelTensor& wanted, const s
     bad_model(file.name(), "a tensor has another type or shape than the model's", name,
               shape_text(wanted.shape),
               fmt::format("{} [{}]", info->dtype, fmt::join(info->shape, ", ")));
-  std::memset(to.raw(), 0, static_cast<std::size_t>(to.bytes()));
   const std::span<const std::byte> bytes = file.bytes(*info);
-  std::memcpy(to.raw(), bytes.data(), bytes.size());
+  auto* const data = static_cast<std::byte*>(to.raw());
+  std::memcpy(data, bytes.data(), bytes.size());
+  // The padding of a vocabulary lies behind its rows.
+  std::memset(data + bytes.size(), 0, static_cast<std::size_t>(to.bytes()) - bytes.size());
 }
 
 std::vector<Source> absent_biases(const ModelConfig& config) {

@@ -36,11 +36,12 @@ class Loop {
         continue;
       settle(step);
       if (planted) p_.trainer.derive();
+      const std::uint64_t digest = p_.trainer.digest();
       if (p_.validator != nullptr && (due(run_.validate_every, step) || step == length_.steps))
-        p_.log.validation(step, p_.validator->run(step == length_.steps), p_.trainer.digest());
+        p_.log.validation(step, p_.validator->run(step == length_.steps), digest);
       if (p_.sampler != nullptr && (due(run_.sample_every, step) || step == length_.steps))
         p_.sampler->run(step, p_.log);
-      if (due(run_.save_every, step) || last) save(step);
+      if (due(run_.save_every, step) || last) save(step, digest);
       if (stop && step < length_.steps) return Exit::requeue;
       mark_ = Clock::now();
     }
@@ -68,8 +69,7 @@ class Loop {
     if (!result.finite) throw diverged(p_.trainer, result, p_.files.folder().string());
   }
 
-  void save(std::int64_t step) {
-    const std::uint64_t digest = p_.trainer.digest();
+  void save(std::int64_t step, std::uint64_t digest) {
     try {
       p_.files.save(p_.trainer, p_.config, p_.key, step, digest, p_.tokenizer_path);
       p_.log.saved(step, digest);

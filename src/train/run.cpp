@@ -85,7 +85,7 @@ Exit train(const TrainRequest& request) {
                                 static_cast<std::uint64_t>(config.run.seed));
   const CpuBackend::Options cpu = cpu_options(config);
   const NumericsKey key = key_of(config, data, plan, cpu.isa);
-  RunFiles files(folder_of(request, key), config, key, request.accepted_changes, request.resume);
+  RunFiles files(folder_of(request, key), key, request.accepted_changes, request.resume);
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, cpu.threads));
 

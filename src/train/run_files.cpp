@@ -55,7 +55,7 @@ nlohmann::json changes_json(const Checkpoint& from, const std::vector<Change>& c
 
 }  // namespace
 
-RunFiles::RunFiles(fs::path folder, const Config&, const NumericsKey& key,
+RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
                    const std::vector<std::string>& accepted, const std::string& resume)
     : folder_(std::move(folder)) {
   require_empty_or_run(folder_);

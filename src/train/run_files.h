@@ -18,7 +18,7 @@ class RunFiles {
   // Decides what `folder` is. Exit::usage: the folder holds something else, or a run whose key
   // differs in ways that `accepted` does not name; with resume == "never", any run. Exit::input:
   // there are checkpoints, but none verifies.
-  RunFiles(std::filesystem::path folder, const Config& config, const NumericsKey& key,
+  RunFiles(std::filesystem::path folder, const NumericsKey& key,
            const std::vector<std::string>& accepted, const std::string& resume);
 
   const std::filesystem::path& folder() const { return folder_; }

@@ -39,7 +39,7 @@ demo: austen build
 	@BUILD_SECONDS=$$(($$(date +%s) - $(BEGAN))) tools/demo
 
 bench: build
-	@bench/run.py
+	@bench/run.py $(BENCH)
 
 # --- checks that need no test ------------------------------------------------------------------------------------
 

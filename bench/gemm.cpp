@@ -1,23 +1,31 @@
-// Times the float32 products of GPT-2 124M at 1,024 tokens: each weight's forward, dx and dW.
+// Times the products of GPT-2 124M at 1,024 tokens: each weight's forward, dx and dW; "row" is the
+// forward of one token, as in generation.
 //
 //   bench_gemm [--isa=auto] [--threads=2] [--rounds=9]   prints JSON: medians per product
 //   bench_gemm [--isa=auto] [--threads=2] --serve        answers each line "PRODUCT PASS REPEATS"
 //   on
 //       stdin with REPEATS times in seconds; gemm_peer.py asks this way, in turns with its peer
+//   --bf16: bf16 operands, y and dx in bf16, dW added to float32
 //   --cpu-time: the process's time, not the clock's: for one thread on a machine that others use
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <iostream>
+#include <memory>
+#include <new>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/gemm_bf16.h"
 #include "core/error.h"
 
 namespace sluice {
@@ -35,34 +43,82 @@ constexpr Product products[] = {{"qkv", 768, 2304, true},
                                 {"proj", 768, 768, true},
                                 {"fc", 768, 3072, true},
                                 {"proj2", 3072, 768, true},
-                                {"head", 768, 50257, false}};
-constexpr std::string_view passes[] = {"forward", "dx", "dw"};
+                                {"head", 768, 50304, false}};
+constexpr std::string_view passes[] = {"forward", "dx", "dw", "row"};
 
-std::vector<float> numbers(std::int64_t count) {
-  std::vector<float> values(static_cast<std::size_t>(count));
+// Memory as the CPU backend takes it: in huge pages where the system gives them.
+template <class T>
+struct HugePages {
+  using value_type = T;
+  static constexpr std::size_t page = std::size_t{2} << 20;
+  static std::size_t bytes(std::size_t count) {
+    return (count * sizeof(T) + page - 1) / page * page;
+  }
+  T* allocate(std::size_t count) {
+    void* const data = std::aligned_alloc(page, bytes(count));
+    if (data == nullptr) throw std::bad_alloc();
+    static_cast<void>(madvise(data, bytes(count), MADV_HUGEPAGE));
+    return static_cast<T*>(data);
+  }
+  void deallocate(T* data, std::size_t) { std::free(data); }
+  bool operator==(const HugePages&) const = default;
+};
+template <class T>
+using Numbers = std::vector<T, HugePages<T>>;
+
+template <class T>
+Numbers<T> numbers(std::int64_t count) {
+  Numbers<T> values(static_cast<std::size_t>(count));
   std::uint32_t state = 1;
-  for (float& value : values) {
+  for (T& value : values) {
     state = state * 1664525u + 1013904223u;
-    value = static_cast<float>(state >> 8) / 16777216.0f - 0.5f;
+    value = T(static_cast<float>(state >> 8) / 16777216.0f - 0.5f);
   }
   return values;
 }
 
-class Bench {
+// What is called for operands of type T.
+template <class T>
+struct Call;
+template <>
+struct Call<float> {
+  using Product = Gemm;
+  static constexpr auto workspace_bytes = gemm_workspace_bytes;
+  static constexpr auto run = gemm;
+  static constexpr auto packed_count = packed_floats;
+  static constexpr auto pack = pack_b;
+};
+template <>
+struct Call<bf16> {
+  using Product = GemmBf16;
+  static constexpr auto workspace_bytes = gemm_bf16_workspace_bytes;
+  static constexpr auto run = gemm_bf16;
+  static constexpr auto packed_count = packed_bf16_count;
+  static constexpr auto pack = pack_b_bf16;
+};
+
+class Timer {
+ public:
+  virtual ~Timer() = default;
+  // Seconds of each of `repeats` runs; a new product runs once before, not timed.
+  virtual std::vector<double> time(const Product& product, std::string_view pass, int repeats) = 0;
+};
+
+template <class T>
+class Bench final : public Timer {
  public:
   Bench(int threads, Isa isa, bool cpu_time)
       : cpu_time_(cpu_time),
         pool_(threads),
         isa_(isa),
-        workspace_(static_cast<std::size_t>(gemm_workspace_bytes(threads))) {}
+        workspace_(static_cast<std::size_t>(Call<T>::workspace_bytes(threads))) {}
 
-  // Seconds of each of `repeats` runs; a new product runs once before, not timed.
-  std::vector<double> time(const Product& product, std::string_view pass, int repeats) {
-    if (set_up(product, pass)) gemm(pool_, isa_, gemm_, workspace_);
+  std::vector<double> time(const Product& product, std::string_view pass, int repeats) override {
+    if (set_up(product, pass)) Call<T>::run(pool_, isa_, gemm_, workspace_);
     std::vector<double> seconds;
     for (int i = 0; i < repeats; ++i) {
       const double begin = now();
-      gemm(pool_, isa_, gemm_, workspace_);
+      Call<T>::run(pool_, isa_, gemm_, workspace_);
       seconds.push_back(now() - begin);
     }
     return seconds;
@@ -80,51 +136,73 @@ class Bench {
     const std::string key = fmt::format("{} {}", product.name, pass);
     if (key == key_) return false;
     key_ = key;
-    const std::int64_t in = product.in;
-    const std::int64_t out = product.out;
-    if (pass == "dw") {  // dW[in, out] += xᵀ · dy
-      a_ = numbers(tokens * in);
-      b_ = numbers(tokens * out);
-      gemm_ = {.m = in, .n = out, .k = tokens, .lda = in, .a_stored = Stored::transposed};
-      if (product.name == "head") {  // the embedding lies as [vocabulary, width]
-        std::swap(a_, b_);
-        std::swap(gemm_.m, gemm_.n);
-        gemm_.lda = out;
-      }
-      gemm_.ldb = gemm_.n;
-      gemm_.b_stored = Stored::rows;
-      gemm_.accumulate = true;
+    if (pass == "dw") {
+      set_up_weight_gradient(product);
     } else {
-      const bool forward = pass == "forward";
-      gemm_ = {.m = tokens, .n = forward ? out : in, .k = forward ? in : out};
-      gemm_.lda = gemm_.k;
-      a_ = numbers(tokens * gemm_.k);
-      b_.resize(static_cast<std::size_t>(packed_floats(gemm_.k, gemm_.n)));
-      const std::vector<float> weight = numbers(in * out);
-      const bool transposed = forward == (product.name == "head");
-      pack_b(pool_, gemm_.k, gemm_.n, weight.data(), transposed ? gemm_.k : gemm_.n, transposed,
-             b_.data());
-      bias_ = numbers(gemm_.n);
-      if (forward && product.bias) gemm_.bias = bias_.data();
+      set_up_with_weight(product, pass == "dx", pass == "row" ? 1 : tokens);
     }
-    c_.assign(static_cast<std::size_t>(gemm_.m * gemm_.n), 0.0f);
     gemm_.a = a_.data();
     gemm_.b = b_.data();
-    gemm_.c = c_.data();
     gemm_.ldc = gemm_.n;
+    const std::int64_t outputs = gemm_.m * gemm_.n;
+    c_.assign(static_cast<std::size_t>(outputs), 0.0f);
+    gemm_.c = c_.data();
+    if constexpr (std::is_same_v<T, bf16>) {
+      if (!gemm_.accumulate) {
+        y_.assign(static_cast<std::size_t>(outputs), T(0.0f));
+        gemm_.c = nullptr;
+        gemm_.c_bf16 = y_.data();
+      }
+    }
     return true;
+  }
+
+  // dW[in, out] += xᵀ · dy
+  void set_up_weight_gradient(const Product& product) {
+    a_ = numbers<T>(tokens * product.in);
+    b_ = numbers<T>(tokens * product.out);
+    gemm_ = {};
+    gemm_.m = product.in;
+    gemm_.n = product.out;
+    if (product.name == "head") {  // the embedding lies as [vocabulary, width]
+      std::swap(a_, b_);
+      std::swap(gemm_.m, gemm_.n);
+    }
+    gemm_.k = tokens;
+    gemm_.lda = gemm_.m;
+    gemm_.ldb = gemm_.n;
+    gemm_.a_stored = Stored::transposed;
+    gemm_.b_stored = Stored::rows;
+    gemm_.accumulate = true;
+  }
+
+  void set_up_with_weight(const Product& product, bool dx, std::int64_t rows) {
+    gemm_ = {};
+    gemm_.m = rows;
+    gemm_.n = dx ? product.in : product.out;
+    gemm_.k = dx ? product.out : product.in;
+    gemm_.lda = gemm_.k;
+    a_ = numbers<T>(rows * gemm_.k);
+    b_.resize(static_cast<std::size_t>(Call<T>::packed_count(gemm_.k, gemm_.n)));
+    const Numbers<T> weight = numbers<T>(product.in * product.out);
+    const bool transposed = dx != (product.name == "head");
+    Call<T>::pack(pool_, gemm_.k, gemm_.n, weight.data(), transposed ? gemm_.k : gemm_.n,
+                  transposed, b_.data(), 0, INT64_MAX);
+    bias_ = numbers<float>(gemm_.n);
+    if (!dx && product.bias) gemm_.bias = bias_.data();
   }
 
   bool cpu_time_;
   Pool pool_;
   Isa isa_;
-  std::vector<std::byte> workspace_;
+  Numbers<std::byte> workspace_;
   std::string key_;
-  std::vector<float> a_, b_, c_, bias_;
-  Gemm gemm_;
+  Numbers<T> a_, b_, y_;
+  Numbers<float> c_, bias_;
+  typename Call<T>::Product gemm_;
 };
 
-void serve(Bench& bench) {
+void serve(Timer& bench) {
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     std::string name, pass;
@@ -138,7 +216,7 @@ void serve(Bench& bench) {
   }
 }
 
-void print_rates(Bench& bench, Isa isa, int threads, int rounds) {
+void print_rates(Timer& bench, Isa isa, int threads, int rounds) {
   fmt::print("{{\"isa\": \"{}\", \"threads\": {}, \"tokens\": {}, \"gflops\": {{", name_of(isa),
              threads, tokens);
   std::string_view comma = "";
@@ -146,7 +224,8 @@ void print_rates(Bench& bench, Isa isa, int threads, int rounds) {
     for (std::string_view pass : passes) {
       std::vector<double> seconds = bench.time(product, pass, rounds);
       std::nth_element(seconds.begin(), seconds.begin() + rounds / 2, seconds.end());
-      const double flops = 2.0 * tokens * static_cast<double>(product.in * product.out);
+      const double flops =
+          2.0 * static_cast<double>((pass == "row" ? 1 : tokens) * product.in * product.out);
       fmt::print("{}\n  \"{} {}\": {:.1f}", comma, product.name, pass,
                  flops * 1e-9 / seconds[static_cast<std::size_t>(rounds / 2)]);
       comma = ",";
@@ -175,6 +254,7 @@ int run(int count, char** arguments) {
   int rounds = 9;
   bool serving = false;
   bool cpu_time = false;
+  bool halves = false;
   for (int i = 1; i < count; ++i) {
     const std::string_view word = arguments[i];
     const std::string_view value = word.substr(std::min(word.size(), word.find('=') + 1));
@@ -186,21 +266,28 @@ int run(int count, char** arguments) {
       rounds = number_of(value);
     } else if (word == "--serve") {
       serving = true;
+    } else if (word == "--bf16") {
+      halves = true;
     } else if (word == "--cpu-time") {
       cpu_time = true;
     } else {
       throw Error(Exit::usage, {.what = "unknown argument",
                                 .where = "command line",
-                                .expected = "--isa= --threads= --rounds= --cpu-time --serve",
+                                .expected = "--isa= --threads= --rounds= --bf16 --cpu-time --serve",
                                 .found = std::string(word),
                                 .tries = {}});
     }
   }
-  Bench bench(threads, isa, cpu_time);
-  if (serving) {
-    serve(bench);
+  std::unique_ptr<Timer> bench;
+  if (halves) {
+    bench = std::make_unique<Bench<bf16>>(threads, isa, cpu_time);
   } else {
-    print_rates(bench, isa, threads, rounds);
+    bench = std::make_unique<Bench<float>>(threads, isa, cpu_time);
+  }
+  if (serving) {
+    serve(*bench);
+  } else {
+    print_rates(*bench, isa, threads, rounds);
   }
   return 0;
 }

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Every comparison of `make bench`, in one run, beside its peers.
+"""Is Sluice faster than its peers on this machine? Every comparison of `make bench`, in one run.
 
-Fetches PyTorch from PyPI into build/venv when it is not there, builds the timing programs into build/bench
-and writes each result with its command to bench/results/. Nothing here runs in CI: machines are noisy, and a
-figure counts only from a quiet one.
+    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32]      without names: all of them
+
+Fetches PyTorch and Transformers from PyPI into build/venv when they are not there, builds the timing programs into
+build/bench and writes each result with its command to bench/results/. It takes about an hour on two cores. Nothing
+here runs in CI: machines are noisy, and a figure counts only from a quiet one.
 """
+import argparse
 import os
 import pathlib
 import subprocess
@@ -13,6 +16,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
 VENV = ROOT / "build" / "venv"
+SLUICE = "build/release/sluice"
+CORES = len(os.sched_getaffinity(0))
 
 
 def run(*command):
@@ -20,23 +25,49 @@ def run(*command):
     subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
 
 
-def python_with_torch():
-    """The interpreter of build/venv, with PyTorch in it."""
+def python_with_peers():
+    """The interpreter of build/venv, with PyTorch and Transformers in it."""
     python = VENV / "bin" / "python"
     if not python.exists():
         run(sys.executable, "-m", "venv", VENV)
-    if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
+    if subprocess.run([python, "-c", "import torch, transformers"], capture_output=True).returncode != 0:
         run(python, "-m", "pip", "install", "--quiet", "-r", "tools/goldens/requirements.txt")
     return python
 
 
-def main():
-    python = python_with_torch()
+def bench_gemm():
+    """The program that times Sluice's products alone."""
     run("cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DSLUICE_TESTS=OFF",
         "-DSLUICE_BENCH=ON")
     run("ninja", "-C", BUILD, "bench_gemm")
     program = next(path for path in BUILD.rglob("bench_gemm") if os.access(path, os.X_OK) and path.is_file())
-    run(python, "bench/gemm_peer.py", program, "--rounds", "9", "--out", "bench/results/gemm-f32.txt")
+    return program.relative_to(ROOT)
+
+
+def compare_gemm(name, python, program, bf16):
+    kind = ["--bf16", "--isa", "auto"] if bf16 else []
+    run(python, "bench/gemm_peer.py", program, "--rounds", "9", *kind, "--out", f"bench/results/{name}.txt")
+
+
+def compare_training(name, python, program, bf16):
+    ours = f"{program} --threads={CORES} --serve" + (" --bf16" if bf16 else "")
+    run(python, "bench/train.py", "--precision", "bf16" if bf16 else "float32", "--sluice", SLUICE, "--products", ours,
+        "--out", f"bench/results/{name}.txt")
+
+
+COMPARISONS = {"gemm-f32": compare_gemm, "gemm-bf16": compare_gemm, "train-bf16": compare_training,
+               "train-f32": compare_training}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(COMPARISONS)}")
+    names = parser.parse_args().names or list(COMPARISONS)
+    if unknown := [name for name in names if name not in COMPARISONS]:
+        parser.error(f"no comparison is called {unknown[0]}; there are {', '.join(COMPARISONS)}")
+    python, program = python_with_peers(), bench_gemm()
+    for name in names:
+        COMPARISONS[name](name, python, program, name.endswith("bf16"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "checkpoint/test_folder.h"
+#include "core/test_folder.h"
 #include "data/prepare.h"
 #include "train/metrics.h"
 #include "train/run.h"

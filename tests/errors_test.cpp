@@ -11,8 +11,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "checkpoint/test_folder.h"
 #include "core/error.h"
+#include "core/test_folder.h"
 #include "process.h"
 
 namespace sluice {

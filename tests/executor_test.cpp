@@ -63,7 +63,7 @@ class Training {
         staging_.back().push_back(batch_block(steady.batch, step, micro, 3e-3));
     }
     for_each_weight([&](int layer, const Parameter& p) {
-      fill_initial(executor_.tensor(layer, p.name), p, fmt::format("{}.{}", layer, p.name), 1,
+      fill_initial(executor_.tensor(layer, p.name), {}, p, fmt::format("{}.{}", layer, p.name), 1,
                    standard_parametrization());
     });
     executor_.enqueue(set->index_of("derive"), {});

@@ -205,7 +205,7 @@ TEST_P(Parametrized, InitialValuesHaveTheRolesDeviation) {
       if (p.init.kind == Init::Kind::zeros || p.init.kind == Init::Kind::ones) continue;
       const Shape& shape = (*graph)[p.weight].type.shape;
       std::vector<float> memory(static_cast<std::size_t>(shape.count()));
-      fill_initial({memory.data(), DType::f32, shape}, p, p.name, 11, scales);
+      fill_initial({memory.data(), DType::f32, shape}, {}, p, p.name, 11, scales);
       const std::size_t inner = p.roles.size() == 1 ? memory.size() : 96;
       for (std::size_t part = 0; part < p.roles.size(); ++part) {
         const double wanted = p.init.std * scales[p.roles[part]].std;

@@ -10,8 +10,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "checkpoint/test_folder.h"
 #include "core/hash.h"
+#include "core/test_folder.h"
 
 namespace sluice {
 namespace {

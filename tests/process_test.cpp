@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "checkpoint/test_folder.h"
+#include "core/test_folder.h"
 
 namespace sluice {
 namespace {

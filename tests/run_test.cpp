@@ -131,7 +131,8 @@ TEST_F(Run, CountsTheParametersOfPublishedModels) {
                                            {"gigagpt-175b", 174'604'259'328},
                                            {"gptj-6b", 6'050'882'784},
                                            {"gpt2-124m", 124'439'808}}) {
-    const Json plan = json_of(tiny().run("sluice plan " + name + " --json"));
+    const Json plan =
+        json_of(tiny().run("sluice plan " + name + " --plan.precision=float32 --json"));
     EXPECT_EQ(plan.at("parameters"), count) << name;
     EXPECT_TRUE(plan.at("fits").is_boolean());
     const Json& memory = plan.at("memory");

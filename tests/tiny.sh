@@ -3,6 +3,9 @@
 
 LC_ALL=C
 export LC_ALL
+# Nothing that was measured on this machine before.
+XDG_CACHE_HOME=/nonexistent
+export XDG_CACHE_HOME
 
 sluice() { "$SLUICE" "$@"; }
 # The same process, not a child of the shell: for commands that are killed.
@@ -37,7 +40,7 @@ model = { family = "gpt2", layers = 2, width = 48, heads = 4, context = 64, voca
 data = { train = "corpus", validation = "corpus-val" }
 batch = { tokens = 128, sequence = 64 }
 optim = { lr = 3e-3, lr_end = 3e-4, lr_schedule = "cosine", warmup_tokens = 256 }
-plan = { micro_batch = 1 }
+plan = { micro_batch = 1, precision = "float32" }
 run = { tokens = 1536, save_every = 3, validate_every = 4, validate_tokens = 200, threads = 1 }
 END
 }
@@ -50,7 +53,7 @@ model = { family = "gpt2", layers = 3, width = 320, heads = 5, context = 257, vo
 data = { train = "corpus", validation = "corpus-val" }
 batch = { tokens = 2056, sequence = 257 }
 optim = { lr = 1e-3, lr_end = 1e-4, lr_schedule = "cosine", warmup_tokens = 4112 }
-plan = { head_chunk = 64 }
+plan = { head_chunk = 64, precision = "float32" }
 run = { tokens = 16448, save_every = 2, validate_every = 4, validate_tokens = 257 }
 END
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/test_folder.h"
+#include "core/test_folder.h"
 #include "process.h"
 
 namespace sluice {

@@ -24,7 +24,9 @@ struct Context {
   const std::atomic<int>* stop_signal = nullptr;
   std::function<void()> catch_signals;  // from here on SIGINT and friends only set stop_signal
   std::string assets;                   // folder with gpt2/vocab.bpe, unless --assets says another
-  std::function<int()> action;          // what the parsed command does; gives the exit code
+  std::string machine_file;     // what `sluice doctor` measured of this machine; empty: nowhere
+  bool draws = false;           // stderr is a terminal that can redraw a line
+  std::function<int()> action;  // what the parsed command does; gives the exit code
 };
 
 void add_prepare(CLI::App& app, Context& context);
@@ -35,6 +37,7 @@ void add_plan(CLI::App& app, Context& context);
 void add_inspect(CLI::App& app, Context& context);
 void add_verify(CLI::App& app, Context& context);
 void add_diff(CLI::App& app, Context& context);
+void add_doctor(CLI::App& app, Context& context);
 
 // Thrown when stdout's reader has gone: the command ends quietly, as one killed by SIGPIPE.
 struct OutputClosed {};
@@ -55,6 +58,15 @@ CLI::Validator one_of(std::vector<std::string> words);
 
 // resolve_checkpoint() that tells of what it skipped.
 ModelFolder find_checkpoint(const std::string& path, CheckDepth depth = CheckDepth::hashes);
+
+// How a checkpoint is read for use, shared by eval and generate.
+struct ReadOptions {
+  std::string precision = "auto";
+  bool average = false;
+  int threads = 0;
+};
+void add_read_options(CLI::App& command, ReadOptions& options);
+SessionOptions session_options(const ReadOptions& options);
 
 // Adds a command whose action is run(options). OPTIONS is its struct of options, made here.
 template <class Options>

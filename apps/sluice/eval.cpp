@@ -9,7 +9,7 @@ namespace {
 struct Options {
   std::string checkpoint, data;
   std::int64_t sequence = 0, tokens = 0;
-  int threads = 0;
+  ReadOptions read;
 };
 
 nlohmann::json or_null(bool known, const nlohmann::json& value) {
@@ -31,7 +31,9 @@ RowOptions rows_of(const ModelFolder& folder, const TokenFile& tokens, std::int6
 int run(const Options& options, Context& context) {
   const ModelFolder folder = find_checkpoint(options.checkpoint);
   TokenFile tokens(options.data);
-  Session session(folder, {.threads = options.threads, .sequence = options.sequence});
+  SessionOptions how = session_options(options.read);
+  how.sequence = options.sequence;
+  Session session(folder, how);
   const Tokenizer* tokenizer = session.tokenizer();
   TokenizerPtr of_data;
   if (tokenizer != nullptr) {
@@ -84,9 +86,7 @@ void add_eval(CLI::App& app, Context& context) {
   command->add_option("--tokens", o->tokens, "stop after so many (default: all)")
       ->check(at_least(1))
       ->type_name("N");
-  command->add_option("--threads", o->threads, "CPU threads (default: those there are)")
-      ->check(at_least(1))
-      ->type_name("N");
+  add_read_options(*command, o->read);
 }
 
 }  // namespace sluice

@@ -15,7 +15,7 @@ struct Options {
   bool has_prompt = false, has_ids = false;
   SamplingOptions sampling;
   std::vector<std::string> stops;
-  int threads = 0;
+  ReadOptions read;
 };
 
 std::vector<std::int32_t> parse_ids(const std::string& text, std::int64_t vocab) {
@@ -59,7 +59,9 @@ int run(const Options& options, Context& context) {
                        options.has_prompt ? "both" : "neither");
   });
   const ModelFolder folder = find_checkpoint(options.checkpoint);
-  Session session(folder, {.threads = options.threads, .rows = 1});
+  SessionOptions how = session_options(options.read);
+  how.rows = 1;
+  Session session(folder, how);
   const std::vector<std::int32_t> prompt = prompt_of(options, session, folder.path.string());
   const Tokenizer* tokenizer = session.tokenizer();
   require(tokenizer != nullptr || options.stops.empty(),
@@ -143,9 +145,7 @@ void add_generate(CLI::App& app, Context& context) {
   command->add_option("--stop", o->stops, "end before this text; may be given several times")
       ->allow_extra_args(false)
       ->type_name("TEXT");
-  command->add_option("--threads", o->threads, "CPU threads (default: those there are)")
-      ->check(at_least(1))
-      ->type_name("N");
+  add_read_options(*command, o->read);
 }
 
 }  // namespace sluice

@@ -1,4 +1,6 @@
 // The command line: argv, the environment and signals are seen here and nowhere else.
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
@@ -41,6 +43,25 @@ std::string default_assets() {
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
   return (program.parent_path().parent_path() / "assets").string();
+}
+
+// Where XDG's rules put what can be measured again.
+std::string default_machine_file() {
+  const auto folder = [](const char* name) -> std::string {
+    const char* value = std::getenv(name);
+    return value != nullptr && value[0] == '/' ? value : "";  // a relative path is to be ignored
+  };
+  std::string cache = folder("XDG_CACHE_HOME");
+  if (const std::string home = folder("HOME"); cache.empty() && !home.empty())
+    cache = home + "/.cache";
+  return cache.empty() ? cache : cache + "/sluice/machine.json";
+}
+
+// NO_COLOR needs no look: nothing is coloured.
+bool stderr_draws() {
+  const char* terminal = std::getenv("TERM");
+  return ::isatty(STDERR_FILENO) == 1 && terminal != nullptr && terminal[0] != '\0' &&
+         std::string_view(terminal) != "dumb";
 }
 
 // The command's name: the first argument that is no option of ours.
@@ -112,7 +133,7 @@ int run(std::vector<std::string> arguments, Context& context) {
   app.add_flag("--json", context.json)->group("");  // before the command's name
   app.add_option("--fault", fault)->group("");      // for tests: core/fault.h
   for (const auto& add : {add_prepare, add_train, add_eval, add_generate, add_plan, add_inspect,
-                          add_verify, add_diff})
+                          add_verify, add_diff, add_doctor})
     add(app, context);
 
   const std::string command = command_of(arguments);
@@ -150,6 +171,8 @@ int guarded_main(std::vector<std::string> arguments) {
   context.stop_signal = &stop_signal;
   context.catch_signals = catch_signals;
   context.assets = default_assets();
+  context.machine_file = default_machine_file();
+  context.draws = stderr_draws();
   // Known before parsing, so that errors of the parser obey them too.
   const auto given = [&](const char* flag) {
     return std::find(arguments.begin(), arguments.end(), flag) != arguments.end();

@@ -57,6 +57,26 @@ CLI::Validator one_of(std::vector<std::string> words) {
   return CLI::Validator(check, "");
 }
 
+void add_read_options(CLI::App& command, ReadOptions& o) {
+  command
+      .add_option("--precision", o.precision,
+                  "of products: float32 or bf16 (auto: that of the checkpoint)")
+      ->check(one_of({"auto", "float32", "bf16"}))
+      ->type_name("TYPE");
+  command.add_flag("--average", o.average, "the averaged weights that optim.ema kept");
+  command.add_option("--threads", o.threads, "CPU threads (default: those there are)")
+      ->check(at_least(1))
+      ->type_name("N");
+}
+
+SessionOptions session_options(const ReadOptions& o) {
+  SessionOptions out;
+  out.threads = o.threads;
+  if (o.precision != "auto") out.precision = o.precision == "bf16" ? DType::bf16 : DType::f32;
+  if (o.average) out.weights = "average.safetensors";
+  return out;
+}
+
 ModelFolder find_checkpoint(const std::string& path, CheckDepth depth) {
   ModelFolder folder = resolve_checkpoint(path, depth);
   for (const Report& skipped : folder.skipped)

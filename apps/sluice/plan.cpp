@@ -1,6 +1,7 @@
 // sluice plan: what a run would take, without taking it. Exit code 0 at any size.
 #include "backend/cpu/host.h"
 #include "command.h"
+#include "planner/flops.h"
 #include "program/print.h"
 #include "train/assembly.h"
 #include "train/fit.h"
@@ -50,6 +51,32 @@ std::vector<std::string> changes(const Planned& planned, int threads) {
   return out;
 }
 
+// FLOPs of training by each published rule: of a token, and of the whole run if its length is
+// known.
+nlohmann::json flops_json(const Config& config) {
+  nlohmann::json out;
+  for (const FlopsRule& rule : flops_rules()) {
+    const double token = rule.of(config.model, config.batch.sequence);
+    out[rule.name]["per_token"] = token;
+    if (config.run.tokens > 0)
+      out[rule.name]["run"] = token * static_cast<double>(length_of(config).tokens());
+  }
+  return out;
+}
+
+std::string flops_text(const Config& config) {
+  std::string out = "training FLOPs by three published rules:\n";
+  for (const FlopsRule& rule : flops_rules()) {
+    const double token = rule.of(config.model, config.batch.sequence);
+    out += fmt::format("  {:<10} {:.4g} a token", rule.name, token);
+    if (config.run.tokens > 0)
+      out +=
+          fmt::format(", {:.4g} the run", token * static_cast<double>(length_of(config).tokens()));
+    out += "\n";
+  }
+  return out;
+}
+
 void print(const Planned& planned, int threads) {
   const Config& config = planned.config;
   write_out(
@@ -57,7 +84,8 @@ void print(const Planned& planned, int threads) {
   write_out(fmt::format("step: {} tokens in {} micro-batches of {} x {}, head chunk {}\n",
                         config.batch.tokens, planned.plan.micro_batches, planned.plan.micro_batch,
                         config.batch.sequence, planned.plan.head_chunk));
-  if (config.run.tokens > 0) write_out(fmt::format("run: {} steps\n", length_of(config).steps));
+  if (config.run.tokens > 0) write_out(fmt::format("run: {}\n", steps_text(length_of(config))));
+  write_out(flops_text(config));
   write_out(to_text(planned.memory));
   write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),
                         human_bytes(planned.available), planned.fits() ? "fits" : "does not fit"));
@@ -72,9 +100,11 @@ int run(const Options& options, Context& context) {
     write_json({{"parameters", planned.programs.model->parameters()},
                 {"fits", planned.fits()},
                 {"available", planned.available},
+                {"flops", flops_json(planned.config)},
                 {"memory", to_json(planned.memory)},
                 {"micro_batch", planned.plan.micro_batch},
                 {"micro_batches", planned.plan.micro_batches},
+                {"later_micro_batches", planned.plan.later_micro_batches},
                 {"head_chunk", planned.plan.head_chunk},
                 {"threads", threads},
                 {"try", changes(planned, threads)}});

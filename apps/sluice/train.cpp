@@ -1,7 +1,8 @@
 // sluice train: the one loop.
-#include <sstream>
+#include <algorithm>
 
 #include "command.h"
+#include "models/published.h"
 #include "train/key.h"
 #include "train/run.h"
 
@@ -13,12 +14,34 @@ struct Options {
   bool list = false, log_hashes = false;
 };
 
+struct Listed {
+  std::string name;
+  std::int64_t parameters = 0, tokens = 0;
+};
+
+// The built-in configs, those of one paper together and by size.
+std::vector<Listed> builtins_by_size() {
+  std::vector<Listed> out;
+  for (const std::string& name : builtin_names()) {
+    const Config config = load_config(name);
+    out.push_back({name, parameters_of(config.model), config.run.tokens});
+  }
+  const auto order = [](const Listed& listed) {
+    return std::pair(listed.name.substr(0, listed.name.rfind('-')), listed.parameters);
+  };
+  std::sort(out.begin(), out.end(),
+            [&](const Listed& a, const Listed& b) { return order(a) < order(b); });
+  return out;
+}
+
 int list_builtins(const Context& context) {
-  const std::vector<std::string> names = builtin_names();
-  if (context.json)
-    write_json({{"configs", names}});
-  else
-    write_out(fmt::format("{}\n", fmt::join(names, "\n")));
+  nlohmann::json configs = nlohmann::json::array();
+  for (const auto& [name, parameters, tokens] : builtins_by_size()) {
+    configs.push_back({{"name", name}, {"parameters", parameters}, {"tokens", tokens}});
+    if (!context.json)
+      write_out(fmt::format("{:<18} {:>16} parameters {:>16} tokens\n", name, parameters, tokens));
+  }
+  if (context.json) write_json({{"configs", configs}});
   return 0;
 }
 
@@ -42,6 +65,8 @@ int run(const Options& options, Context& context) {
   request.faults = &context.faults;
   request.stop_signal = context.stop_signal;
   request.json = context.json;
+  request.bar = context.draws;
+  request.machine_file = context.machine_file;
   context.catch_signals();
   return static_cast<int>(train(request));
 }

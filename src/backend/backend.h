@@ -15,11 +15,12 @@
 namespace sluice {
 
 // What one op sees when it runs: its graph's values by id (absent ones are empty tensors), scratch
-// memory of at least workspace_bytes(op), and whether accumulators start anew.
+// memory of at least workspace_bytes(op), whether accumulators start anew, and which layer it is.
 struct Frame {
   std::span<const Tensor> values;
   std::span<std::byte> workspace;
   bool first = true;
+  int layer = 0;  // part of the key of random numbers
 
   const Tensor& operator[](Id id) const { return values[static_cast<std::size_t>(id)]; }
   bool has(Id id) const {

@@ -5,7 +5,7 @@
 
 #include <csignal>
 
-#include "checkpoint/test_folder.h"
+#include "core/test_folder.h"
 
 namespace sluice {
 namespace {

@@ -5,13 +5,13 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "checkpoint/tensor_files.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "ops/optimizer/formats.h"
 
 namespace sluice {
 namespace {
-
-constexpr std::int64_t piece_bytes = 64 << 20;
 
 std::vector<std::int64_t> stored_shape(const LayerGraph& graph, const Parameter& p) {
   // Files know matrices and vectors: the axes that a product contracts or yields are one each.
@@ -31,69 +31,28 @@ std::span<const std::byte> real_bytes(const Tensor& tensor, const ModelTensor& i
   return {static_cast<const std::byte*>(tensor.raw()), static_cast<std::size_t>(info.bytes)};
 }
 
-void write_in_pieces(SafetensorsWriter& writer, const std::string& name,
-                     std::span<const std::byte> bytes) {
-  for (std::size_t at = 0; at < bytes.size(); at += piece_bytes)
-    writer.write(name, bytes.subspan(at, std::min<std::size_t>(piece_bytes, bytes.size() - at)));
-}
-
-// Writes float32 tensors in the order that the file wants them.
-struct Source {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  std::span<const std::byte> bytes;  // empty: zeros
-};
-
-void write_file(CheckpointSave& save, const char* file, const std::vector<Source>& sources) {
-  std::vector<TensorInfo> infos;
-  for (const Source& source : sources) infos.push_back({source.name, "F32", source.shape, 0, 0});
-  SafetensorsWriter& writer = save.open_safetensors(file, std::move(infos), {{"format", "pt"}});
-  const std::vector<TensorInfo> order = writer.tensors();
-  for (const TensorInfo& info : order) {
-    const auto source = std::find_if(sources.begin(), sources.end(),
-                                     [&](const Source& s) { return s.name == info.name; });
-    if (source->bytes.empty()) {
-      const std::vector<std::byte> zeros(static_cast<std::size_t>(info.bytes));
-      writer.write(info.name, zeros);
-    } else {
-      write_in_pieces(writer, info.name, source->bytes);
+// Matrices are read into the type that the run computes in: float32 to bf16 is rounded half up, as
+// the exact state's weight is.
+void copy_weight(const SafetensorsFile& file, const ModelTensor& wanted, const Tensor& to) {
+  const TensorInfo& info =
+      require_tensor(file, wanted.name, {DType::f32, DType::bf16}, wanted.shape);
+  if (info.dtype == file_type(to.dtype())) return copy_bytes(file, info, to);
+  std::memset(to.raw(), 0, static_cast<std::size_t>(to.bytes()));
+  const std::span<const std::byte> bytes = file.bytes(info);
+  const auto count = static_cast<std::size_t>(wanted.count());
+  const auto convert = [&]<class From, class To>(From, To (*converted)(From)) {
+    for (std::size_t i = 0; i < count; ++i) {
+      From x;  // a file's tensors need not be aligned
+      std::memcpy(&x, bytes.data() + i * sizeof(From), sizeof(From));
+      to.data<To>()[i] = converted(x);
     }
-  }
-  save.close_safetensors();
-}
-
-[[noreturn]] void bad_model(const std::filesystem::path& file, const std::string& what,
-                            const std::string& tensor, const std::string& expected,
-                            const std::string& found) {
-  throw Error(Exit::input,
-              {what, fmt::format("{} {}", file.string(), tensor), expected, found, {}});
-}
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  return fmt::format("F32 [{}]", fmt::join(shape, ", "));
-}
-
-const TensorInfo* find_tensor(const SafetensorsFile& file, const std::string& name) {
-  if (const TensorInfo* found = file.find(name)) return found;
-  constexpr std::string_view prefix = "transformer.";
-  return name.starts_with(prefix) ? file.find(name.substr(prefix.size())) : nullptr;
-}
-
-void copy_tensor(const SafetensorsFile& file, const ModelTensor& wanted, const std::string& name,
-                 const Tensor& to) {
-  const TensorInfo* info = find_tensor(file, name);
-  if (info == nullptr)
-    bad_model(file.name(), "a tensor of the model is missing", name, shape_text(wanted.shape),
-              "nothing");
-  if (info->dtype != "F32" || info->shape != wanted.shape)
-    bad_model(file.name(), "a tensor has another type or shape than the model's", name,
-              shape_text(wanted.shape),
-              fmt::format("{} [{}]", info->dtype, fmt::join(info->shape, ", ")));
-  const std::span<const std::byte> bytes = file.bytes(*info);
-  auto* const data = static_cast<std::byte*>(to.raw());
-  std::memcpy(data, bytes.data(), bytes.size());
-  // The padding of a vocabulary lies behind its rows.
-  std::memset(data + bytes.size(), 0, static_cast<std::size_t>(to.bytes()) - bytes.size());
+  };
+  if (to.dtype() == DType::bf16)
+    convert(
+        float{}, +[](float x) { return split_master(x).weight; });
+  else
+    convert(
+        bf16{}, +[](bf16 x) { return static_cast<float>(x); });
 }
 
 std::vector<Source> absent_biases(const ModelConfig& config) {
@@ -105,7 +64,7 @@ std::vector<Source> absent_biases(const ModelConfig& config) {
       std::int64_t size = config.width;
       if (name == "attn.c_attn.bias") size = 3 * config.width;
       if (name == "mlp.c_fc.bias" || name == "mlp.fc_in.bias") size = config.inner_width();
-      out.push_back({family.tensor_name(LayerKind::block, block, name), {size}, {}});
+      out.push_back({family.tensor_name(LayerKind::block, block, name), DType::f32, {size}, {}});
     }
   return out;
 }
@@ -115,8 +74,8 @@ void refuse_unknown(const SafetensorsFile& file, const std::set<std::string>& kn
   for (const TensorInfo& info : file.tensors()) {
     const bool mask = info.name.ends_with(".attn.bias") || info.name.ends_with(".attn.masked_bias");
     if (mask || known.contains(info.name) || known.contains("transformer." + info.name)) continue;
-    bad_model(file.name(), "the file has a tensor that this model lacks", info.name, "nothing",
-              fmt::format("{} [{}]", info.dtype, fmt::join(info.shape, ", ")));
+    bad_tensor(file.name(), "the file has a tensor that this model lacks", info.name, "nothing",
+               fmt::format("{} [{}]", info.dtype, fmt::join(info.shape, ", ")));
   }
 }
 
@@ -125,20 +84,58 @@ void require_zeros(const SafetensorsFile& file, const Source& bias) {
   if (info == nullptr) return;
   const std::span<const std::byte> bytes = file.bytes(*info);
   if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b != std::byte{0}; }))
-    bad_model(file.name(), "the file has a bias that this model lacks", bias.name, "zeros",
-              "numbers");
+    bad_tensor(file.name(), "the file has a bias that this model lacks", bias.name, "zeros",
+               "numbers");
+}
+
+// The state that the optimizer keeps beside `p`, in the order of their names.
+std::vector<StateTensor> state_of(const LayerGraph& graph, const Parameter& p,
+                                  const std::vector<std::int64_t>& shape) {
+  std::vector<StateTensor> out;
+  const auto add = [&](const char* kind, Id id, const std::vector<std::int64_t>& of) {
+    if (id == no_value) return;
+    std::int64_t count = 1;
+    for (const std::int64_t size : of) count *= size;
+    const DType type = graph[id].type.dtype;
+    out.push_back({kind, type, of, count * size_of(type)});
+  };
+  const std::vector<std::int64_t> blocks{p.rows, row_blocks(graph[p.weight].type.shape)};
+  add("low", p.low, shape);
+  add("m", p.m, shape);
+  add("m_scale", p.m_scale, blocks);
+  add("v", p.v, shape);
+  add("v_scale", p.v_scale, blocks);
+  return out;
 }
 
 }  // namespace
+
+std::int64_t ModelTensor::count() const {
+  std::int64_t out = 1;
+  for (const std::int64_t size : shape) out *= size;
+  return out;
+}
 
 std::vector<ModelTensor> model_tensors(const ModelGraphs& model, const ModelConfig& config) {
   const Family& family = family_of(config);
   std::vector<ModelTensor> out;
   for (int layer = 0; layer < model.layer_count(); ++layer) {
     const LayerKind kind = model.kind_of(layer);
-    for (const Parameter& p : model.of(kind).parameters)
-      out.push_back({layer, p.name, family.tensor_name(kind, layer - 1, p.name),
-                     stored_shape(model.of(kind), p), p.count() * 4});
+    const LayerGraph& graph = model.of(kind);
+    for (const Parameter& p : graph.parameters) {
+      ModelTensor tensor;
+      tensor.layer = layer;
+      tensor.value = p.name;
+      tensor.name = family.tensor_name(kind, layer - 1, p.name);
+      tensor.shape = stored_shape(graph, p);
+      tensor.rows = p.rows;
+      tensor.type = graph[p.weight].type.dtype;
+      tensor.bytes = p.count() * size_of(tensor.type);
+      tensor.frozen = p.frozen;
+      tensor.averaged = p.average != no_value;
+      tensor.state = state_of(graph, p, tensor.shape);
+      out.push_back(std::move(tensor));
+    }
   }
   return out;
 }
@@ -155,22 +152,16 @@ std::uint64_t weights_digest(const std::vector<ModelTensor>& tensors, TensorAcce
 
 void save_model(CheckpointSave& save, const ModelConfig& config,
                 const std::vector<ModelTensor>& tensors, TensorAccess access) {
-  save.add_file("config.json", family_of(config).to_config(config).dump(2) + "\n");
+  nlohmann::json json = family_of(config).to_config(config);
+  const bool half = std::any_of(tensors.begin(), tensors.end(),
+                                [](const ModelTensor& t) { return t.type == DType::bf16; });
+  json["torch_dtype"] = half ? "bfloat16" : "float32";
+  save.add_file("config.json", json.dump(2) + "\n");
   std::vector<Source> sources = absent_biases(config);
   for (const ModelTensor& tensor : tensors)
-    sources.push_back(
-        {tensor.name, tensor.shape, real_bytes(access(tensor.layer, tensor.value), tensor)});
-  write_file(save, "model.safetensors", sources);
-}
-
-void save_moments(CheckpointSave& save, const std::vector<ModelTensor>& tensors,
-                  TensorAccess access) {
-  std::vector<Source> sources;
-  for (const ModelTensor& tensor : tensors)
-    for (const char* moment : {"m.", "v."})
-      sources.push_back({moment + tensor.name, tensor.shape,
-                         real_bytes(access(tensor.layer, moment + tensor.value), tensor)});
-  write_file(save, "optimizer.safetensors", sources);
+    sources.push_back({tensor.name, tensor.type, tensor.shape,
+                       real_bytes(access(tensor.layer, tensor.value), tensor)});
+  write_tensors(save, "model.safetensors", sources);
 }
 
 ModelConfig read_model_config(const std::filesystem::path& dir) {
@@ -183,9 +174,17 @@ ModelConfig read_model_config(const std::filesystem::path& dir) {
   return family_of_model_type(json.value("model_type", "")).from_config(json);
 }
 
-void load_model(const std::filesystem::path& dir, const ModelConfig& config,
-                const std::vector<ModelTensor>& tensors, TensorAccess access) {
+DType stored_precision(const std::filesystem::path& dir) {
   const SafetensorsFile file = SafetensorsFile::open(dir / "model.safetensors");
+  for (const TensorInfo& info : file.tensors())
+    if (info.dtype == file_type(DType::bf16)) return DType::bf16;
+  return DType::f32;
+}
+
+void load_model(const std::filesystem::path& dir, const ModelConfig& config,
+                const std::vector<ModelTensor>& tensors, TensorAccess access,
+                const std::string& file_name) {
+  const SafetensorsFile file = SafetensorsFile::open(dir / file_name);
   std::set<std::string> known;
   for (const ModelTensor& tensor : tensors) known.insert(tensor.name);
   for (const Source& bias : absent_biases(config)) {
@@ -195,15 +194,7 @@ void load_model(const std::filesystem::path& dir, const ModelConfig& config,
   if (config.tied) known.insert("lm_head.weight");
   refuse_unknown(file, known);
   for (const ModelTensor& tensor : tensors)
-    copy_tensor(file, tensor, tensor.name, access(tensor.layer, tensor.value));
-}
-
-void load_moments(const std::filesystem::path& dir, const std::vector<ModelTensor>& tensors,
-                  TensorAccess access) {
-  const SafetensorsFile file = SafetensorsFile::open(dir / "optimizer.safetensors");
-  for (const ModelTensor& tensor : tensors)
-    for (const char* moment : {"m.", "v."})
-      copy_tensor(file, tensor, moment + tensor.name, access(tensor.layer, moment + tensor.value));
+    copy_weight(file, tensor, access(tensor.layer, tensor.value));
 }
 
 }  // namespace sluice

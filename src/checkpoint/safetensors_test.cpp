@@ -6,7 +6,7 @@
 #include <random>
 
 #include "checkpoint/safetensors_header.h"
-#include "checkpoint/test_folder.h"
+#include "core/test_folder.h"
 
 namespace sluice {
 namespace {

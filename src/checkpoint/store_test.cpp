@@ -10,7 +10,7 @@
 #include <set>
 #include <thread>
 
-#include "checkpoint/test_folder.h"
+#include "core/test_folder.h"
 
 namespace sluice {
 namespace {

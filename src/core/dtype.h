@@ -27,7 +27,7 @@ struct bf16 {
   }
 };
 
-enum class DType : std::uint8_t { f32, bf16, f64, i32, i64, u16, u8 };
+enum class DType : std::uint8_t { f32, bf16, f64, i32, i64, i16, u16, u8 };
 
 // Calls f.operator()<T>() with the C++ type of `type`.
 template <class F>
@@ -43,6 +43,8 @@ decltype(auto) visit(DType type, F&& f) {
       return f.template operator()<std::int32_t>();
     case DType::i64:
       return f.template operator()<std::int64_t>();
+    case DType::i16:
+      return f.template operator()<std::int16_t>();
     case DType::u16:
       return f.template operator()<std::uint16_t>();
     case DType::u8:
@@ -67,6 +69,8 @@ inline std::string_view name_of(DType type) {
       return "i32";
     case DType::i64:
       return "i64";
+    case DType::i16:
+      return "i16";
     case DType::u16:
       return "u16";
     case DType::u8:
@@ -87,6 +91,8 @@ constexpr DType dtype_of() {
     return DType::i32;
   else if constexpr (std::is_same_v<T, std::int64_t>)
     return DType::i64;
+  else if constexpr (std::is_same_v<T, std::int16_t>)
+    return DType::i16;
   else if constexpr (std::is_same_v<T, std::uint16_t>)
     return DType::u16;
   else

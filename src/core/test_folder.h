@@ -1,13 +1,16 @@
-// For tests: a folder of one's own, gone with the object. It lies in memory where the system has
-// such a place: thousands of fsyncs would wait for a busy disk.
+// For tests: a folder of one's own, gone with the object, and whole files. It lies in memory where
+// the system has such a place: thousands of fsyncs would wait for a busy disk.
 #pragma once
 
 #include <stdlib.h>
 
 #include <filesystem>
+#include <fstream>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace sluice {
 
@@ -28,7 +31,7 @@ class TestFolder {
     std::filesystem::remove_all(folder_, ignored);
   }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  std::string path() const { return folder_.string(); }
+  const std::filesystem::path& path() const { return folder_; }
   // The names of everything in it.
   std::set<std::string> names() const {
     std::set<std::string> out;
@@ -41,5 +44,16 @@ class TestFolder {
  private:
   std::filesystem::path folder_;
 };
+
+inline std::string read_text(const std::filesystem::path& path) {
+  std::ifstream input(path, std::ios::binary);
+  std::ostringstream out;
+  out << input.rdbuf();
+  return out.str();
+}
+
+inline void write_text(const std::filesystem::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 }  // namespace sluice

@@ -145,7 +145,7 @@ void Executor::State::compute(const LoadedProgram& program, int index, const Act
   const OpList& list = program.program->lists[static_cast<std::size_t>(action.list)];
   try {
     for (std::size_t i = 0; i < list.ops.size(); ++i) {
-      backend.run(list.ops[i], {binding.values, binding.workspace[i], action.first});
+      backend.run(list.ops[i], {binding.values, binding.workspace[i], action.first, action.layer});
       if (options.poison)
         for (const std::span<std::byte>& range : binding.freed[i]) fill_poison(range);
     }

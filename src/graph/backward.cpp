@@ -4,6 +4,7 @@
 #include <map>
 
 #include "ops/gradient.h"
+#include "ops/optimizer/formats.h"
 
 namespace sluice {
 namespace {
@@ -48,6 +49,7 @@ class Backward final : public GradientBuilder {
 
   // The accumulator of an own weight, or the one that a tied use has beside the owner's.
   static Id accumulator_of(LayerGraph& graph, Id weight) {
+    if (graph[weight].frozen) return no_value;
     const std::string name = "d." + graph[weight].name;
     const Id known = graph.find(name);
     if (known != no_value) return known;
@@ -73,12 +75,25 @@ class Backward final : public GradientBuilder {
   std::map<Id, Id> fused_;
 };
 
-void add_state(LayerGraph& graph) {
+void add_state(LayerGraph& graph, const Numerics& numerics) {
   for (Parameter& p : graph.parameters) {
+    if (p.frozen) continue;
     const ValueType type = graph[p.weight].type;
+    const auto add = [&](const char* what, DType of, const Shape& shape) {
+      return graph.add_value(fmt::format("{}.{}", what, p.name), {of, shape}, ValueKind::state);
+    };
     p.gradient = Backward::accumulator_of(graph, p.weight);
-    p.m = graph.add_value("m." + p.name, type, ValueKind::moment1);
-    p.v = graph.add_value("v." + p.name, type, ValueKind::moment2);
+    const bool half = type.dtype == DType::bf16;
+    const bool compact = half && numerics.state == StateFormat::compact;
+    if (half && !compact) p.low = add("low", DType::i16, type.shape);
+    p.m = add("m", compact ? DType::u8 : DType::f32, type.shape);
+    p.v = add("v", compact ? DType::u8 : DType::f32, type.shape);
+    if (compact) {
+      const Shape blocks{type.shape[0], {Axis::scalar, row_blocks(type.shape)}};
+      p.m_scale = add("m_scale", DType::f32, blocks);
+      p.v_scale = add("v_scale", DType::f32, blocks);
+    }
+    if (numerics.ema > 0) p.average = add("average", DType::f32, type.shape);
   }
 }
 
@@ -95,8 +110,8 @@ void complete_head(LayerGraph& graph, Op& op) {
 
 }  // namespace
 
-void derive_backward(LayerGraph& graph) {
-  add_state(graph);
+void derive_backward(LayerGraph& graph, const Numerics& numerics) {
+  add_state(graph, numerics);
   for (Op& op : graph.forward) complete_head(graph, op);
   Backward backward(graph);
   if (graph.carry_out != no_value) {

@@ -3,11 +3,14 @@
 #pragma once
 
 #include "graph/graph.h"
+#include "graph/numerics.h"
 
 namespace sluice {
 
-// Fills input_grad and weight_grad; adds gradient, m and v values to every parameter, the carries
-// d_carry_out ("dy") and d_carry_in, and completes HeadLoss with its gradient outputs.
-void derive_backward(LayerGraph& graph);
+// Fills input_grad and weight_grad; adds the gradient and the optimizer's state of every parameter
+// that is not frozen, the carries d_carry_out ("dy") and d_carry_in, and completes HeadLoss with
+// its gradient outputs. A frozen parameter costs nothing here. REQUIRES: the numerics that the
+// graph was built with.
+void derive_backward(LayerGraph& graph, const Numerics& numerics = {});
 
 }  // namespace sluice

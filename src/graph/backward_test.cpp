@@ -53,7 +53,7 @@ TEST(Backward, every_parameter_gets_a_gradient_and_moments) {
     EXPECT_EQ(graph[p.gradient].name, "d." + p.name);
     EXPECT_EQ(graph[p.gradient].kind, ValueKind::gradient);
     EXPECT_EQ(graph[p.m].name, "m." + p.name);
-    EXPECT_EQ(graph[p.v].kind, ValueKind::moment2);
+    EXPECT_EQ(graph[p.v].kind, ValueKind::state);
     EXPECT_EQ(graph[p.v].type.shape, graph[p.weight].type.shape);
   }
 }

@@ -2,10 +2,13 @@
 
 #include <cmath>
 
+#include "core/random.h"
+
 namespace sluice {
 
-Builder::Builder(LayerKind kind, BatchShape shape, const Parametrization& parametrization)
-    : shape_(shape), scales_(parametrization) {
+Builder::Builder(LayerKind kind, BatchShape shape, const Parametrization& parametrization,
+                 const Numerics& numerics)
+    : shape_(shape), scales_(parametrization), numerics_(numerics) {
   graph_.kind = kind;
 }
 
@@ -16,6 +19,10 @@ Shape Builder::token_shape(const Shape& features) const {
 }
 
 Id Builder::activation(const std::string& name, const Shape& shape) {
+  return graph_.add_value(name, {numerics_.precision, shape}, ValueKind::activation);
+}
+
+Id Builder::statistic(const std::string& name, const Shape& shape) {
   return graph_.add_value(name, {DType::f32, shape}, ValueKind::activation);
 }
 
@@ -28,7 +35,8 @@ Id Builder::parameter(const std::string& name, const Shape& shape, std::vector<R
                       Init init, bool decays, std::int64_t rows) {
   Parameter p;
   p.name = name;
-  p.weight = graph_.add_value(name, {DType::f32, shape}, ValueKind::weight);
+  const DType type = decays ? numerics_.precision : DType::f32;
+  p.weight = graph_.add_value(name, {type, shape}, ValueKind::weight);
   p.roles = std::move(roles);
   p.init = init;
   p.decays = decays;
@@ -40,13 +48,16 @@ Id Builder::parameter(const std::string& name, const Shape& shape, std::vector<R
 
 Id Builder::batch(std::string_view name) {
   if (const Id known = graph_.find(name); known != no_value) return known;
+  if (name == "control")
+    return graph_.add_value("control", {DType::f64, {{Axis::scalar, Control::slots}}},
+                            ValueKind::batch);
   const DType type = name == "weights" ? DType::f32 : DType::i32;
   return graph_.add_value(std::string(name), {type, token_shape({})}, ValueKind::batch);
 }
 
 Id Builder::carry(std::int64_t width) {
-  graph_.carry_in =
-      graph_.add_value("x", {DType::f32, token_shape({{Axis::model, width}})}, ValueKind::carry);
+  const Shape shape = token_shape({{Axis::model, width}});
+  graph_.carry_in = graph_.add_value("x", {numerics_.precision, shape}, ValueKind::carry);
   return graph_.carry_in;
 }
 
@@ -63,7 +74,7 @@ Id Builder::table(const std::string& name, Axis rows_axis, std::int64_t rows, st
 
 Id Builder::tied_table(const std::string& name, std::int64_t rows, std::int64_t width) {
   const Shape shape{{Axis::vocab, padded_vocab(rows)}, {Axis::model, width}};
-  const Id id = graph_.add_value(name, {DType::f32, shape}, ValueKind::weight);
+  const Id id = graph_.add_value(name, {numerics_.precision, shape}, ValueKind::weight);
   graph_.values.back().owner = LayerKind::embedding;
   graph_.values.back().owner_name = name;
   return id;
@@ -100,8 +111,8 @@ Id Builder::layer_norm(const std::string& name, Id x, double eps, Role role) {
       parameter(name + ".weight", per_feature, {role}, {Init::Kind::ones, 0}, false, shape.last());
   const Id bias = parameter(name + ".bias", per_feature, {role}, {}, false, shape.last());
   const Id y = activation(name, shape);
-  const Id mean = activation(name + ".mean", token_shape({}));
-  const Id rstd = activation(name + ".rstd", token_shape({}));
+  const Id mean = statistic(name + ".mean", token_shape({}));
+  const Id rstd = statistic(name + ".rstd", token_shape({}));
   emit(LayerNorm{x, gain, bias, y, mean, rstd, static_cast<float>(eps)});
   return y;
 }
@@ -143,15 +154,31 @@ Id Builder::rotary(const std::string& name, Id x, std::int32_t dims) {
   return y;
 }
 
-Id Builder::attention(const std::string& name, Slice q, Slice k, Slice v) {
+DropoutKey Builder::dropout_key(const std::string& name, double rate) const {
+  if (!numerics_.dropout || rate == 0) return {};
+  const std::string unique = fmt::format("dropout {} {}", name_of(graph_.kind), name);
+  return {static_cast<float>(rate), numerics_.seed, stream_of(unique)};
+}
+
+Id Builder::dropout(const std::string& name, Id x, double rate) {
+  const DropoutKey key = dropout_key(name, rate);
+  if (key.rate == 0) return x;
+  const Id y = activation(name, graph_[x].type.shape);
+  emit(Dropout{x, y, batch("control"), key});
+  return y;
+}
+
+Id Builder::attention(const std::string& name, Slice q, Slice k, Slice v, double dropout_rate) {
   const Shape& of = graph_[q.id].type.shape;
   const Dim heads{Axis::heads, of.size(Axis::heads)}, head{Axis::head, of.size(Axis::head)};
   const Id y = activation(name, token_shape({heads, head}));
   const Id lse =
-      activation(name + ".lse", {{Axis::batch, shape_.batch}, heads, {Axis::time, shape_.time}});
+      statistic(name + ".lse", {{Axis::batch, shape_.batch}, heads, {Axis::time, shape_.time}});
   Attention op{.q = q, .k = k, .v = v, .starts = batch("starts"), .y = y, .lse = lse};
   op.scale =
       static_cast<float>(scales_.attention_logits / std::sqrt(static_cast<double>(head.size)));
+  op.dropout = dropout_key(name, dropout_rate);
+  if (op.dropout.rate > 0) op.control = batch("control");
   emit(op);
   return y;
 }

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "graph/graph.h"
+#include "graph/numerics.h"
 
 namespace sluice {
 
@@ -23,12 +24,13 @@ struct LinearSpec {
 
 class Builder {
  public:
-  Builder(LayerKind kind, BatchShape shape, const Parametrization& parametrization);
+  Builder(LayerKind kind, BatchShape shape, const Parametrization& parametrization,
+          const Numerics& numerics = {});
 
   const Parametrization& scales() const { return scales_; }
 
   // Batch data of this micro-batch: "ids", "targets", "positions", "starts" (i32 [B T]), "weights"
-  // (f32 [B T]).
+  // (f32 [B T]); "control" (f64, see Control).
   Id batch(std::string_view name);
   // The activation that arrives from the layer below, [B T D].
   Id carry(std::int64_t width);
@@ -49,7 +51,9 @@ class Builder {
   Id gelu(const std::string& name, Id x, GeluForm form);
   Id rotary(const std::string& name, Id x, std::int32_t dims);
   // Causal, within documents; logits scaled by scales().attention_logits / sqrt(head size).
-  Id attention(const std::string& name, Slice q, Slice k, Slice v);
+  Id attention(const std::string& name, Slice q, Slice k, Slice v, double dropout_rate = 0);
+  // x itself when the rate is 0 or this is not training.
+  Id dropout(const std::string& name, Id x, double rate);
   // Ends the head: token-weighted cross entropy over the first `vocab` rows of `weight`.
   void head_loss(Id x, Id weight, Id bias, std::int64_t vocab, std::int64_t chunk);
   // A bias over the padded vocabulary.
@@ -59,6 +63,8 @@ class Builder {
 
  private:
   Id activation(const std::string& name, const Shape& shape);
+  Id statistic(const std::string& name, const Shape& shape);  // float32 whatever the precision
+  DropoutKey dropout_key(const std::string& name, double rate) const;
   Id parameter(const std::string& name, const Shape& shape, std::vector<Role> roles, Init init,
                bool decays, std::int64_t rows);
   void emit(const Op& op);
@@ -67,6 +73,7 @@ class Builder {
   LayerGraph graph_;
   BatchShape shape_;
   Parametrization scales_;
+  Numerics numerics_;
 };
 
 }  // namespace sluice

@@ -13,7 +13,8 @@ class Packer {
     LayerGraph& owner = model_.of(used.owner);
     const Id owned = used.owner == user_.kind ? weight : owner.require_value(used.owner_name);
     const std::string name = owner[owned].name + (transposed ? ".packed_t" : ".packed");
-    const ValueType type{DType::f32, {{Axis::bytes, packed_count(k, n)}}};
+    const DType numbers = used.type.dtype;
+    const ValueType type{numbers, {{Axis::bytes, packed_count(k, n, numbers)}}};
     Id id = owner.find(name);
     if (id == no_value) {
       id = owner.add_value(name, type, ValueKind::derived);

@@ -11,11 +11,12 @@ void cache_attention(LayerGraph& graph, Op& op, const BatchShape& shape, std::in
                     {Axis::time, capacity},
                     {Axis::heads, keys.size(Axis::heads)},
                     {Axis::head, keys.size(Axis::head)}};
+  const DType type = graph[attention->k.id].type.dtype;
   attention->starts = no_value;
   attention->lengths =
       graph.add_value("lengths", {DType::i32, {{Axis::batch, shape.batch}}}, ValueKind::batch);
-  attention->k_cache = graph.add_value("k_cache", {DType::f32, cache}, ValueKind::cache);
-  attention->v_cache = graph.add_value("v_cache", {DType::f32, cache}, ValueKind::cache);
+  attention->k_cache = graph.add_value("k_cache", {type, cache}, ValueKind::cache);
+  attention->v_cache = graph.add_value("v_cache", {type, cache}, ValueKind::cache);
   check(op, graph.types());
 }
 

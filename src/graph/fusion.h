@@ -2,6 +2,7 @@
 // nor bits (a fused kernel rounds what it stores before reading it again), only traffic.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,8 +10,12 @@
 
 namespace sluice {
 
-// Replaces Add followed by LayerNorm of its result by ResidualNorm.
-std::vector<Op> fuse(const std::vector<Op>& ops);
+// Replaces
+//   Add, LayerNorm of its result                  by ResidualNorm,
+//   Linear, Gelu of its result                    by LinearGelu,
+//   LinearGradInput, GeluGrad of its result alone by LinearGeluGrad: what lies between is no longer
+//                                                 made, so nothing in `later` may read it.
+std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later = {});
 
 // The fusions that `fuse` knows, as the numerics key records them.
 std::string fusion_set();

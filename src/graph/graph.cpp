@@ -21,9 +21,8 @@ std::string_view name_of(LayerKind kind) {
 }
 
 std::string_view name_of(ValueKind kind) {
-  static constexpr std::string_view names[] = {"weight",  "gradient",  "moment1", "moment2",
-                                               "derived", "batch",     "global",  "cache",
-                                               "carry",   "activation"};
+  static constexpr std::string_view names[] = {"weight", "gradient", "state", "derived",   "batch",
+                                               "global", "cache",    "carry", "activation"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -52,6 +51,12 @@ std::vector<ValueType> LayerGraph::types() const {
   std::vector<ValueType> out;
   for (const Value& value : values) out.push_back(value.type);
   return out;
+}
+
+std::int64_t LayerGraph::trained() const {
+  std::int64_t count = 0;
+  for (const Parameter& p : parameters) count += p.frozen ? 0 : 1;
+  return count;
 }
 
 LayerGraph& ModelGraphs::of(LayerKind kind) {

@@ -21,8 +21,7 @@ std::string_view name_of(LayerKind kind);
 enum class ValueKind : std::uint8_t {
   weight,
   gradient,  // float32 accumulator of a weight
-  moment1,   // AdamW's m
-  moment2,   // AdamW's v
+  state,     // what the optimizer keeps of a weight: remainder, moments, scales, average
   derived,   // remade from a weight at each update; never saved
   batch,     // ids, targets, weights, positions, starts, lengths
   global,    // short tables of the whole step: stats, norms, control, pending, results
@@ -40,6 +39,7 @@ struct Value {
   // owner knows it under `owner_name`.
   LayerKind owner = LayerKind::block;
   std::string owner_name;
+  bool frozen = false;  // a weight that never changes: nothing makes its gradient
 };
 
 struct Init {
@@ -50,10 +50,13 @@ struct Init {
 
 // A trained tensor of one layer kind.
 struct Parameter {
-  std::string name;  // of its weight value
-  Id weight = no_value, gradient = no_value, m = no_value, v = no_value;
+  std::string name;                           // of its weight value
+  Id weight = no_value, gradient = no_value;  // a frozen one has no gradient and no state
+  Id low = no_value, m = no_value, v = no_value, m_scale = no_value, v_scale = no_value;  // AdamW
+  Id average = no_value;                                                                  // Ema
   std::vector<Role> roles;  // one, or one per part of the parts axis
   bool decays = false;      // matrices and embeddings
+  bool frozen = false;      // never changes
   std::int64_t rows = 0;    // rows that exist; a vocabulary axis is padded beyond them in memory
   Init init;                // before the role's std multiplier
   std::int64_t count() const { return count_; }
@@ -79,6 +82,7 @@ struct LayerGraph {
   Id require_value(std::string_view name) const;  // throws when absent
   const Value& operator[](Id id) const { return values[static_cast<std::size_t>(id)]; }
   std::vector<ValueType> types() const;
+  std::int64_t trained() const;  // parameters that are not frozen
 };
 
 // Shape of one micro-batch.

@@ -1,32 +1,60 @@
 #include "graph/initial.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "core/random.h"
+#include "ops/optimizer/formats.h"
 
 namespace sluice {
+namespace {
 
-void fill_initial(const Tensor& weight, const Parameter& p, std::string_view unique_name,
-                  std::uint64_t seed, const Parametrization& scales) {
-  const std::span<float> w = weight.values<float>();
-  std::fill(w.begin(), w.end(), 0.0f);
-  const std::span<float> real = w.first(static_cast<std::size_t>(p.count()));
-  if (p.init.kind == Init::Kind::ones) std::fill(real.begin(), real.end(), 1.0f);
-  if (p.init.kind == Init::Kind::ones || p.init.kind == Init::Kind::zeros) return;
+// Draws of one parameter, by element. A fused projection scales each part by its own role; its
+// parts lie side by side in a row.
+class Draw {
+ public:
+  Draw(const Shape& shape, const Parameter& p, std::string_view unique_name, std::uint64_t seed,
+       const Parametrization& scales)
+      : p_(p), seed_(seed), stream_(stream_of(unique_name)), scales_(scales) {
+    if (p.roles.size() > 1)
+      inner_ = static_cast<std::size_t>(shape.size(Axis::heads) * shape.size(Axis::head));
+  }
 
-  const std::uint64_t stream = stream_of(unique_name);
-  // A fused projection scales each part by its own role; its parts lie side by side in a row.
-  const std::size_t parts = p.roles.size();
-  const Shape& shape = weight.shape();
-  const std::size_t inner =
-      parts == 1 ? real.size()
-                 : static_cast<std::size_t>(shape.size(Axis::heads) * shape.size(Axis::head));
-  const bool truncated = p.init.kind == Init::Kind::truncated_normal;
-  for (std::size_t i = 0; i < real.size(); ++i) {
-    const Role role = p.roles[i / inner % parts];
-    const float draw =
-        truncated ? random_truncated_normal(seed, stream, i) : random_normal(seed, stream, i);
-    real[i] = static_cast<float>(static_cast<double>(draw) * p.init.std * scales[role].std);
+  float operator()(std::size_t i) const {
+    if (p_.init.kind == Init::Kind::zeros) return 0.0f;
+    if (p_.init.kind == Init::Kind::ones) return 1.0f;
+    const Role role = p_.roles[inner_ == 0 ? 0 : i / inner_ % p_.roles.size()];
+    const float draw = p_.init.kind == Init::Kind::truncated_normal
+                           ? random_truncated_normal(seed_, stream_, i)
+                           : random_normal(seed_, stream_, i);
+    return static_cast<float>(static_cast<double>(draw) * p_.init.std * scales_[role].std);
+  }
+
+ private:
+  const Parameter& p_;
+  std::uint64_t seed_, stream_;
+  const Parametrization& scales_;
+  std::size_t inner_ = 0;  // numbers per part of a row; 0: one part
+};
+
+void clear(const Tensor& tensor) {
+  if (tensor) std::memset(tensor.raw(), 0, static_cast<std::size_t>(tensor.bytes()));
+}
+
+}  // namespace
+
+void fill_initial(const Tensor& weight, const Tensor& low, const Parameter& p,
+                  std::string_view unique_name, std::uint64_t seed, const Parametrization& scales) {
+  const Draw draw(weight.shape(), p, unique_name, seed, scales);
+  const auto count = static_cast<std::size_t>(p.count());
+  clear(weight), clear(low);  // padding is zero
+  if (weight.dtype() == DType::f32) {
+    for (std::size_t i = 0; i < count; ++i) weight.data<float>()[i] = draw(i);
+    return;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const Master master = split_master(draw(i));
+    weight.data<bf16>()[i] = master.weight;
+    if (low) low.data<std::int16_t>()[i] = master.low;
   }
 }
 

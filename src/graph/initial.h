@@ -8,9 +8,11 @@
 
 namespace sluice {
 
-// Fills `weight` (f32, the parameter's shape in memory). `unique_name` names the tensor in the
-// whole model ("transformer.h.3.mlp.c_fc.weight"). Padded vocabulary rows become 0.
-void fill_initial(const Tensor& weight, const Parameter& parameter, std::string_view unique_name,
-                  std::uint64_t seed, const Parametrization& scales);
+// Fills `weight` (f32 or bf16, the parameter's shape in memory) with the same draws in any format:
+// of a bf16 weight they are the masters, and `low` (i16, may be empty) keeps the rest.
+// `unique_name` names the tensor in the whole model ("transformer.h.3.mlp.c_fc.weight"). Padded
+// vocabulary rows become 0.
+void fill_initial(const Tensor& weight, const Tensor& low, const Parameter& parameter,
+                  std::string_view unique_name, std::uint64_t seed, const Parametrization& scales);
 
 }  // namespace sluice

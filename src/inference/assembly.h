@@ -17,12 +17,13 @@ inline std::int64_t cache_capacity(const ModelConfig& model) {
 
 // "prefill" and "decode" for `rows` sequences at a time, with packed weights.
 std::vector<CachedModel> cached_models(const ModelConfig& model, const Parametrization& scales,
-                                       std::int64_t rows);
+                                       std::int64_t rows, const Numerics& numerics = {});
 
 struct InferenceOptions {
   BatchShape evaluation;  // windows per micro-batch, tokens per window
   std::int64_t head_chunk = 4096;
   std::int64_t rows = 1;  // sequences decoded together; 0: no decoding
+  DType precision = DType::f32;
   BuildOptions build;
 };
 // derive, eval, prefill, decode; weights alone.

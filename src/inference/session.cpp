@@ -86,6 +86,7 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   inference.rows = options.rows;
   const int threads = options.threads > 0 ? options.threads : usable_threads();
   inference.build.workers.threads = threads;
+  inference.precision = options.precision.value_or(stored_precision(folder.path));
   const auto programs = std::make_shared<const ProgramSet>(
       assemble_inference(model_, standard_parametrization(), inference));
   const ProcessShape process = process_shape(*programs, threads, CpuBackend::scratch_bytes);
@@ -101,8 +102,10 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
 
   backend_ = std::make_unique<CpuBackend>(CpuBackend::Options{threads, best_isa()});
   executor_ = std::make_unique<Executor>(*backend_, programs, ExecutorOptions{});
-  load_model(folder.path, model_, model_tensors(*programs->model, model_),
-             [&](int layer, const std::string& value) { return executor_->tensor(layer, value); });
+  load_model(
+      folder.path, model_, model_tensors(*programs->model, model_),
+      [&](int layer, const std::string& value) { return executor_->tensor(layer, value); },
+      options.weights);
   executor_->enqueue(programs->index_of("derive"), {});
   executor_->drain();
 }

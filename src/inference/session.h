@@ -31,9 +31,11 @@ ModelFolder resolve_checkpoint(const std::filesystem::path& path,
                                CheckDepth depth = CheckDepth::hashes);
 
 struct SessionOptions {
-  int threads = 0;            // 0: usable_threads()
-  std::int64_t rows = 0;      // sequences decoded together; 0: no decoding
-  std::int64_t sequence = 1;  // tokens of an evaluation window; 0: the context
+  int threads = 0;                            // 0: usable_threads()
+  std::int64_t rows = 0;                      // sequences decoded together; 0: no decoding
+  std::int64_t sequence = 1;                  // tokens of an evaluation window; 0: the context
+  std::optional<DType> precision = {};        // f32 or bf16; none: that of the file's matrices
+  std::string weights = "model.safetensors";  // or "average.safetensors"
 };
 
 // Owns everything that using a model takes. The programs are those of assemble_inference().

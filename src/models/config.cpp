@@ -60,7 +60,8 @@ void describe(OptionTable& table, ModelConfig& c) {
   table.add("model.biases", &c.biases, numerics, "linear maps have biases");
   table.add("model.norm_eps", &c.norm_eps, numerics, "epsilon of the layer norms");
   table.add("model.rotary", &c.rotary, numerics, "rotated numbers per head (gptj)");
-  table.add("model.dropout", &c.dropout, numerics, "must be 0");
+  table.add("model.dropout", &c.dropout, numerics,
+            "share of embedding, attention and residual branches dropped in training");
   table.add("model.init.kind", &c.init_kind, numerics, "distribution of initial weights")
       .choices = {"normal", "truncated_normal"};
   table.add("model.init.std", &c.init_std, numerics, "standard deviation of initial weights");
@@ -90,9 +91,6 @@ void check(const ModelConfig& c, const Where& where) {
     refuse("model.width", fmt::format("{} columns do not divide by {} heads", c.width, c.heads),
            fmt::format("a multiple of {}", c.heads), fmt::format("{}", c.width),
            {fmt::format("model.width = {}", std::max(c.heads, c.width / c.heads * c.heads))});
-  if (c.dropout != 0)
-    refuse("model.dropout", "dropout is not supported yet", "0.0", fmt::format("{}", c.dropout),
-           {"model.dropout = 0.0"});
   if (c.family == "gptj" && (c.rotary <= 0 || c.rotary % 2 != 0 || c.rotary > c.head_size()))
     refuse("model.rotary", "the rotated part does not fit the heads",
            fmt::format("an even number from 2 to {}", c.head_size()), fmt::format("{}", c.rotary),
@@ -102,6 +100,8 @@ void check(const ModelConfig& c, const Where& where) {
   if (c.family == "gpt2" && c.rotary != 0)
     refuse("model.rotary", "gpt2 has learned positions, nothing to rotate", "0",
            fmt::format("{}", c.rotary), {"model.rotary = 0", "model.family = \"gptj\""});
+  require_number(c.dropout >= 0 && c.dropout < 1, c.dropout, "model.dropout", "0 <= dropout < 1",
+                 where);
   require_number(c.norm_eps > 0, c.norm_eps, "model.norm_eps", "more than 0", where);
   require_number(c.init_std >= 0, c.init_std, "model.init.std", "0 or more", where);
   require_number(c.init_output_std >= 0, c.init_output_std, "model.init.output_std", "0 or more",

@@ -45,12 +45,13 @@ TEST(ModelConfig, sizes_have_limits) {
 }
 
 TEST(ModelConfig, families_refuse_what_is_not_theirs) {
-  EXPECT_EQ(error_of([](ModelConfig& c) { c.dropout = 0.1; }),
-            "sluice: error: dropout is not supported yet\n"
+  EXPECT_EQ(error_of([](ModelConfig& c) { c.dropout = 0.1; }), "no error");
+  EXPECT_EQ(error_of([](ModelConfig& c) { c.dropout = 1; }),
+            "sluice: error: model.dropout is out of range\n"
             "  where: model.dropout\n"
-            "  expected: 0.0\n"
-            "  found: 0.1\n"
-            "  try: model.dropout = 0.0\n");
+            "  expected: 0 <= dropout < 1\n"
+            "  found: 1\n");
+  EXPECT_NE(error_of([](ModelConfig& c) { c.dropout = -0.1; }), "no error");
   EXPECT_EQ(error_of([](ModelConfig& c) { c.rotary = 64; }),
             "sluice: error: gpt2 has learned positions, nothing to rotate\n"
             "  where: model.rotary\n"

@@ -39,7 +39,8 @@ const Family& family_of_model_type(const std::string& model_type) {
 }
 
 ModelGraphs build_forward(const ModelConfig& config, BatchShape shape,
-                          const Parametrization& parametrization, std::int64_t head_chunk) {
+                          const Parametrization& parametrization, std::int64_t head_chunk,
+                          const Numerics& numerics) {
   require(shape.time <= config.context, [&] {
     return Error(Exit::usage, {"a sequence is longer than the model's context",
                                "model.context",
@@ -52,13 +53,13 @@ ModelGraphs build_forward(const ModelConfig& config, BatchShape shape,
   model.layers = static_cast<int>(config.layers);
   model.vocab = config.vocab;
   model.shape = shape;
-  Builder embedding(LayerKind::embedding, shape, parametrization);
+  Builder embedding(LayerKind::embedding, shape, parametrization, numerics);
   family.embedding(embedding, config);
   model.embedding = embedding.take();
-  Builder block(LayerKind::block, shape, parametrization);
+  Builder block(LayerKind::block, shape, parametrization, numerics);
   family.block(block, config);
   model.block = block.take();
-  Builder head(LayerKind::head, shape, parametrization);
+  Builder head(LayerKind::head, shape, parametrization, numerics);
   family.head(head, config, head_chunk);
   model.head = head.take();
   model.step.kind = LayerKind::step;

@@ -36,6 +36,7 @@ const Family& family_of_model_type(const std::string& model_type);  // Exit::inp
 
 // The forward graphs of a whole model for micro-batches of `shape`; shape.time <= config.context.
 ModelGraphs build_forward(const ModelConfig& config, BatchShape shape,
-                          const Parametrization& parametrization, std::int64_t head_chunk);
+                          const Parametrization& parametrization, std::int64_t head_chunk,
+                          const Numerics& numerics = {});
 
 }  // namespace sluice

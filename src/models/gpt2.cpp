@@ -9,7 +9,8 @@ void gpt2_embedding(Builder& g, const ModelConfig& c) {
                          c.embedding_init());
   const Id token = g.embed("token", g.batch("ids"), wte);
   const Id position = g.embed("position", g.batch("positions"), wpe);
-  g.result(g.scale("scaled", g.add("sum", token, position), g.scales().embedding_sum));
+  const Id x = g.scale("scaled", g.add("sum", token, position), g.scales().embedding_sum);
+  g.result(g.dropout("dropped", x, c.dropout));
 }
 
 static Id attention(Builder& g, Id x, const ModelConfig& c) {
@@ -19,7 +20,7 @@ static Id attention(Builder& g, Id x, const ModelConfig& c) {
                               .roles = {Role::query, Role::key, Role::value},
                               .init = c.weight_init(),
                               .bias = c.biases});
-  const Id mixed = g.attention("attn", {qkv, 0, 3}, {qkv, 1, 3}, {qkv, 2, 3});
+  const Id mixed = g.attention("attn", {qkv, 0, 3}, {qkv, 1, 3}, {qkv, 2, 3}, c.dropout);
   return g.linear(mixed, {.name = "attn.c_proj",
                           .out = {{Axis::model, c.width}},
                           .roles = {Role::attention_output},
@@ -43,9 +44,10 @@ static Id mlp(Builder& g, Id x, const ModelConfig& c) {
 void gpt2_block(Builder& g, const ModelConfig& c) {
   Id x = g.carry(c.width);
   const Id a = attention(g, g.layer_norm("ln_1", x, c.norm_eps), c);
-  x = g.add("attn.residual", x, a, g.scales().attention_branch);
+  x = g.add("attn.residual", x, g.dropout("attn.dropped", a, c.dropout),
+            g.scales().attention_branch);
   const Id m = mlp(g, g.layer_norm("ln_2", x, c.norm_eps), c);
-  g.result(g.add("mlp.residual", x, m, g.scales().mlp_branch));
+  g.result(g.add("mlp.residual", x, g.dropout("mlp.dropped", m, c.dropout), g.scales().mlp_branch));
 }
 
 void gpt2_head(Builder& g, const ModelConfig& c, std::int64_t head_chunk) {

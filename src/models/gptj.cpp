@@ -5,7 +5,8 @@ namespace sluice {
 void gptj_embedding(Builder& g, const ModelConfig& c) {
   const Id wte =
       g.table("wte", Axis::vocab, c.vocab, c.width, Role::token_embedding, c.embedding_init());
-  g.result(g.scale("scaled", g.embed("token", g.batch("ids"), wte), g.scales().embedding_sum));
+  const Id x = g.scale("scaled", g.embed("token", g.batch("ids"), wte), g.scales().embedding_sum);
+  g.result(g.dropout("dropped", x, c.dropout));
 }
 
 static Id attention(Builder& g, Id x, const ModelConfig& c) {
@@ -21,12 +22,12 @@ static Id attention(Builder& g, Id x, const ModelConfig& c) {
   const Id q = g.rotary("attn.q_rotated", project("attn.q_proj", Role::query), dims);
   const Id k = g.rotary("attn.k_rotated", project("attn.k_proj", Role::key), dims);
   const Id v = project("attn.v_proj", Role::value);
-  return g.linear(g.attention("attn", {q}, {k}, {v}), {.name = "attn.out_proj",
-                                                       .out = {{Axis::model, c.width}},
-                                                       .roles = {Role::attention_output},
-                                                       .init = c.output_init(),
-                                                       .bias = false,
-                                                       .out_in = true});
+  return g.linear(g.attention("attn", {q}, {k}, {v}, c.dropout), {.name = "attn.out_proj",
+                                                                  .out = {{Axis::model, c.width}},
+                                                                  .roles = {Role::attention_output},
+                                                                  .init = c.output_init(),
+                                                                  .bias = false,
+                                                                  .out_in = true});
 }
 
 static Id mlp(Builder& g, Id x, const ModelConfig& c) {
@@ -47,9 +48,10 @@ static Id mlp(Builder& g, Id x, const ModelConfig& c) {
 void gptj_block(Builder& g, const ModelConfig& c) {
   const Id x = g.carry(c.width);
   const Id h = g.layer_norm("ln_1", x, c.norm_eps);
-  const Id with_attention =
-      g.add("attn.residual", x, attention(g, h, c), g.scales().attention_branch);
-  g.result(g.add("mlp.residual", with_attention, mlp(g, h, c), g.scales().mlp_branch));
+  const Id a = g.dropout("attn.dropped", attention(g, h, c), c.dropout);
+  const Id m = g.dropout("mlp.dropped", mlp(g, h, c), c.dropout);
+  const Id with_attention = g.add("attn.residual", x, a, g.scales().attention_branch);
+  g.result(g.add("mlp.residual", with_attention, m, g.scales().mlp_branch));
 }
 
 void gptj_head(Builder& g, const ModelConfig& c, std::int64_t head_chunk) {

@@ -6,6 +6,7 @@
 
 #include "ops/attention/attention.h"
 #include "ops/derived/derived.h"
+#include "ops/dropout/dropout.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/embed/embed.h"
 #include "ops/gelu/gelu.h"
@@ -17,10 +18,11 @@
 
 namespace sluice {
 
-using Op = std::variant<Embed, EmbedGrad, Add, Scale, Cast, AddInto, LayerNorm, ResidualNorm,
-                        LayerNormGradInput, LayerNormGradWeight, Linear, LinearGradInput,
-                        LinearGradWeight, Gelu, GeluGrad, Rotary, Attention, AttentionGrad,
-                        HeadLoss, SquaredNorm, FinishStep, AdamW, Pack>;
+using Op =
+    std::variant<Embed, EmbedGrad, Add, Scale, Cast, AddInto, LayerNorm, ResidualNorm,
+                 LayerNormGradInput, LayerNormGradWeight, Linear, LinearGradInput, LinearGradWeight,
+                 LinearGelu, LinearGeluGrad, Gelu, GeluGrad, Rotary, Attention, AttentionGrad,
+                 Dropout, HeadLoss, RoundGradient, SquaredNorm, FinishStep, AdamW, Ema, Pack>;
 
 inline const char* name_of(const Op& op) {
   return std::visit([](const auto& one) { return std::remove_cvref_t<decltype(one)>::name; }, op);

@@ -23,7 +23,7 @@ class GradientBuilder {
   // Declares `dx` (a value from contribution(), or any value of x's shape) as a contribution;
   // several are summed in the order of the forward consumers, last consumer first.
   virtual void add(Id x, Id dx) = 0;
-  // The accumulator of a weight's gradient.
+  // The accumulator of a weight's gradient; no_value when the weight is frozen.
   virtual Id accumulator(Id weight) = 0;
   virtual void emit_input(const Op& op) = 0;
   virtual void emit_weight(const Op& op) = 0;

@@ -252,7 +252,31 @@ TEST(Gradient, Rotary) {
   }
 }
 
-Case attention_case(std::int64_t key_heads, bool fused) {
+// The mask is the same above and below: dx is dropout(dy).
+TEST(Gradient, Dropout) {
+  for (const float rate : {0.0f, 0.4f}) {
+    RandomFrame f(12);
+    const Id x = f.random(small);
+    const Id control = f.numbers({{S, Control::slots}}, DType::f64, {1e-3, 4, 6});
+    const Id y = f.poisoned(small);
+    const DropoutKey key{.rate = rate, .seed = 3, .stream = 9};
+    expect_rule_holds({f, Dropout{.x = x, .y = y, .control = control, .key = key}, {x}, {}, y});
+    if (rate == 0) continue;
+    // At the entries that it keeps, and there alone, y is x / (1 - rate).
+    RandomFrame run = f;
+    run.run(Dropout{.x = x, .y = y, .control = control, .key = key});
+    int dropped = 0;
+    for (std::size_t i = 0; i < run[y].numbers.size(); ++i) {
+      dropped += run[y].numbers[i] == 0;
+      if (run[y].numbers[i] == 0) continue;
+      EXPECT_NEAR(run[y].numbers[i], f[x].numbers[i] / (1 - 0.4), 1e-6);
+    }
+    EXPECT_GT(dropped, 0);
+    EXPECT_LT(dropped, static_cast<int>(small.count()));
+  }
+}
+
+Case attention_case(std::int64_t key_heads, bool fused, float dropped = 0) {
   RandomFrame f(8);
   const Shape qs{{B, 2}, {T, 5}, {N, 4}, {H, 3}};
   Slice q, k, v;
@@ -266,7 +290,11 @@ Case attention_case(std::int64_t key_heads, bool fused) {
   const Id starts = f.numbers({{B, 2}, {T, 5}}, DType::i32, {0, 0, 0, 0, 0, 0, 0, 2, 2, 4});
   const Id y = f.poisoned(qs);
   const Id lse = f.poisoned({{B, 2}, {N, 4}, {T, 5}});
-  const Attention op{.q = q, .k = k, .v = v, .starts = starts, .y = y, .lse = lse, .scale = 0.8f};
+  Attention op{.q = q, .k = k, .v = v, .starts = starts, .y = y, .lse = lse, .scale = 0.8f};
+  if (dropped > 0) {
+    op.control = f.numbers({{S, Control::slots}}, DType::f64, {1e-3, 4, 6});
+    op.dropout = {.rate = dropped, .seed = 3, .stream = 9};
+  }
   return {f, op, fused ? std::vector{q.id} : std::vector{q.id, k.id, v.id}, {}, y};
 }
 
@@ -275,6 +303,8 @@ TEST(Gradient, Attention) {
   expect_rule_holds(attention_case(4, false));
   expect_rule_holds(attention_case(2, false));
   expect_rule_holds(attention_case(1, false));
+  expect_rule_holds(attention_case(4, true, 0.3f));
+  expect_rule_holds(attention_case(2, false, 0.6f));
   Case only_keys = attention_case(2, false);
   only_keys.inputs.erase(only_keys.inputs.begin());
   expect_rule_holds(only_keys);

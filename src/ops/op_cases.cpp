@@ -1,220 +1,19 @@
 #include <algorithm>
 #include <array>
 
-#include "ops/random_frame.h"
+#include "ops/op_cases.h"
 
 namespace sluice {
+
+void add(Cases& cases, const std::string& label, const Op& op, const RandomFrame& frame,
+         bool first) {
+  cases.push_back({fmt::format("{}: {}", name_of(op), label), op, frame.values(), first});
+}
 
 namespace {
 
 constexpr Axis B = Axis::batch, T = Axis::time, D = Axis::model, P = Axis::parts, N = Axis::heads,
-               H = Axis::head, F = Axis::hidden, V = Axis::vocab, S = Axis::scalar, Y = Axis::bytes;
-
-using Cases = std::vector<OpCase>;
-
-void add(Cases& cases, const std::string& label, const Op& op, const RandomFrame& frame,
-         bool first = true) {
-  cases.push_back({fmt::format("{}: {}", name_of(op), label), op, frame.values(), first});
-}
-
-void embed_cases(Cases& cases) {
-  for (const bool first : {true, false}) {
-    RandomFrame f(1);
-    const Id ids = f.integers({{B, 2}, {T, 77}}, 0, 40);  // rows repeat, some are never named
-    const Id dy = f.random({{B, 2}, {T, 77}, {D, 80}});
-    const Id dtable = f.accumulator({{V, 50}, {D, 80}}, first);
-    add(cases, first ? "repeated rows" : "repeated rows, second micro-batch",
-        EmbedGrad{.ids = ids, .dy = dy, .dtable = dtable}, f, first);
-  }
-  RandomFrame f(2);
-  const Id ids = f.integers({{B, 2}, {T, 77}}, 0, 1002);
-  const Id table = f.random({{V, 1024}, {D, 80}});
-  const Id y = f.poisoned({{B, 2}, {T, 77}, {D, 80}});
-  add(cases, "1003 of 1024 rows", Embed{.ids = ids, .table = table, .y = y}, f);
-}
-
-void elementwise_cases(Cases& cases) {
-  for (const Shape& shape : {Shape{{B, 2}, {T, 77}, {D, 80}}, Shape{{B, 1}, {T, 1}, {D, 3}},
-                             Shape{{B, 1}, {T, 2}, {D, 40001}}}) {
-    for (const float scale : {1.0f, -0.3f}) {
-      RandomFrame f(3);
-      const Id a = f.random(shape);
-      const Id b = f.random(shape);
-      const Id y = f.poisoned(shape);
-      const std::string label = fmt::format("{}, factor {}", shape.text(), scale);
-      add(cases, label, Add{.a = a, .b = b, .y = y, .scale_b = scale}, f);
-      add(cases, label, Scale{.x = a, .y = y, .factor = scale}, f);
-    }
-    RandomFrame f(4);
-    const Id x = f.random(shape);
-    const Id half = f.random(shape, 1, 0, DType::bf16);
-    const Id y = f.random(shape);
-    const Id out = f.poisoned(shape);
-    const Id half_out = f.poisoned(shape, DType::bf16);
-    add(cases, shape.text(), AddInto{.x = x, .y = y}, f);
-    add(cases, "f32 to bf16 " + shape.text(), Cast{.x = x, .y = half_out}, f);
-    add(cases, "bf16 to f32 " + shape.text(), Cast{.x = half, .y = out}, f);
-  }
-}
-
-void gelu_cases(Cases& cases) {
-  for (const GeluForm form : {GeluForm::exact, GeluForm::tanh})
-    for (const std::int64_t width : {320, 37}) {
-      RandomFrame f(5);
-      const Shape shape{{B, 2}, {T, 77}, {F, width}};
-      const Id x = f.random(shape, 4);  // both tails
-      const Id dy = f.random(shape);
-      const Id out = f.poisoned(shape);
-      const std::string label =
-          fmt::format("{}, {}", form == GeluForm::exact ? "exact" : "tanh", width);
-      add(cases, label, Gelu{.x = x, .y = out, .form = form}, f);
-      add(cases, label, GeluGrad{.x = x, .dy = dy, .dx = out, .form = form}, f);
-    }
-}
-
-void layer_norm_case(Cases& cases, std::int64_t width, bool with_bias, bool first) {
-  RandomFrame f(6);
-  const Shape shape{{B, 2}, {T, 77}, {D, width}};
-  const Shape row{{D, width}};
-  const Shape per_token{{B, 2}, {T, 77}};
-  const Id x = f.random(shape, 1, 3);
-  const Id b = f.random(shape);
-  const Id gain = f.random(row, 0.3, 1);
-  const Id bias = with_bias ? f.random(row) : no_value;
-  const Id y = f.poisoned(shape);
-  const Id sum = f.poisoned(shape);
-  const Id mean = f.poisoned(per_token);
-  const Id rstd = f.poisoned(per_token);
-  const std::string label = fmt::format("{} wide, {}{}", width, with_bias ? "bias" : "no bias",
-                                        first ? "" : ", second micro-batch");
-  const LayerNorm norm{.x = x, .gain = gain, .bias = bias, .y = y, .mean = mean, .rstd = rstd};
-  if (first) {
-    add(cases, label, norm, f);
-    add(cases, label,
-        ResidualNorm{.a = x,
-                     .b = b,
-                     .sum = sum,
-                     .gain = gain,
-                     .bias = bias,
-                     .y = y,
-                     .mean = mean,
-                     .rstd = rstd,
-                     .scale_b = with_bias ? 0.7f : 1.0f},
-        f);
-  }
-  f.run(norm);
-  const Id dy = f.random(shape);
-  const Id dx = f.poisoned(shape);
-  const Id dgain = f.accumulator(row, first);
-  const Id dbias = with_bias ? f.accumulator(row, first) : no_value;
-  if (first)
-    add(cases, label,
-        LayerNormGradInput{.x = x, .gain = gain, .mean = mean, .rstd = rstd, .dy = dy, .dx = dx},
-        f);
-  add(cases, label,
-      LayerNormGradWeight{
-          .x = x, .mean = mean, .rstd = rstd, .dy = dy, .dgain = dgain, .dbias = dbias},
-      f, first);
-}
-
-void layer_norm_cases(Cases& cases) {
-  for (const std::int64_t width : {80, 37, 333})
-    for (const bool with_bias : {true, false}) layer_norm_case(cases, width, with_bias, true);
-  layer_norm_case(cases, 80, true, false);
-}
-
-// One product: features of x and y may be factored.
-struct Product {
-  std::string label;
-  std::int64_t batch, time;
-  Shape in, out;
-  bool out_in = false, with_bias = true;
-  float scale = 1;
-};
-
-Shape joined(const Shape& a, const Shape& b) {
-  Shape shape = a;
-  for (const Dim& dim : b) shape.push_back(dim);
-  return shape;
-}
-
-void product_cases(Cases& cases, const Product& p) {
-  RandomFrame f(7);
-  const std::int64_t in = p.in.count();
-  const std::int64_t out = p.out.count();
-  const Shape xs = joined({{B, p.batch}, {T, p.time}}, p.in);
-  const Shape ys = joined({{B, p.batch}, {T, p.time}}, p.out);
-  const Shape ws = p.out_in ? joined(p.out, p.in) : joined(p.in, p.out);
-  const Id x = f.random(xs);
-  const Id dy = f.random(ys);
-  const Id w = f.random(ws, 0.2);
-  const Id bias = p.with_bias ? f.random(p.out) : no_value;
-  const Id y = f.poisoned(ys);
-  const Id dx = f.poisoned(xs);
-  const Id packed = f.poisoned({{Y, packed_count(in, out)}});
-  const Id packed_back = f.poisoned({{Y, packed_count(out, in)}});
-  f.run(Pack{.w = w, .packed = packed, .k = in, .n = out, .transposed = p.out_in});
-  f.run(Pack{.w = w, .packed = packed_back, .k = out, .n = in, .transposed = !p.out_in});
-  for (const bool use_packed : {false, true}) {
-    const std::string label = p.label + (use_packed ? ", packed" : "");
-    add(cases, label,
-        Linear{.x = x,
-               .w = w,
-               .bias = bias,
-               .y = y,
-               .out_in = p.out_in,
-               .scale = p.scale,
-               .packed = use_packed ? packed : no_value},
-        f);
-    add(cases, label,
-        LinearGradInput{.dy = dy,
-                        .w = w,
-                        .dx = dx,
-                        .out_in = p.out_in,
-                        .scale = p.scale,
-                        .packed = use_packed ? packed_back : no_value},
-        f);
-  }
-  for (const bool first : {true, false}) {
-    RandomFrame g = f;
-    const Id dw = g.accumulator(ws, first);
-    const Id dbias = p.with_bias ? g.accumulator(p.out, first) : no_value;
-    add(cases, p.label + (first ? "" : ", second micro-batch"),
-        LinearGradWeight{
-            .x = x, .dy = dy, .dw = dw, .dbias = dbias, .out_in = p.out_in, .scale = p.scale},
-        g, first);
-  }
-}
-
-void linear_cases(Cases& cases) {
-  const Shape heads{{N, 5}, {H, 16}};
-  const Shape fused{{P, 3}, {N, 5}, {H, 16}};
-  const auto width = [](Axis axis, std::int64_t size) { return Shape{{axis, size}}; };
-  product_cases(cases, {"80 -> 320", 2, 77, width(D, 80), width(F, 320)});
-  product_cases(cases, {"320 -> 80, [out in]", 2, 77, width(F, 320), width(D, 80), true});
-  product_cases(cases, {"80 -> fused qkv", 2, 77, width(D, 80), fused});
-  product_cases(cases,
-                {"heads -> 80, no bias, scaled", 2, 77, heads, width(D, 80), false, false, 0.125f});
-  product_cases(cases, {"80 -> heads, [out in], no bias", 2, 77, width(D, 80), heads, true, false});
-  product_cases(cases, {"303 tokens, 37 -> 51", 3, 101, width(D, 37), width(F, 51)});
-  product_cases(cases,
-                {"303 tokens, 51 -> 37, [out in]", 3, 101, width(D, 51), width(F, 37), true});
-  product_cases(cases, {"decode, 527 -> 80", 3, 1, width(F, 527), width(D, 80)});
-  product_cases(cases, {"one number", 1, 1, width(D, 1), width(F, 1)});
-}
-
-void rotary_cases(Cases& cases) {
-  for (const std::int32_t dims : {16, 24, 0})
-    for (const bool inverse : {false, true}) {
-      RandomFrame f(8);
-      const Shape shape{{B, 2}, {T, 77}, {N, 5}, {H, 24}};
-      const Id x = f.random(shape);
-      const Id positions = f.integers({{B, 2}, {T, 77}}, 0, 500);
-      const Id y = f.poisoned(shape);
-      add(cases, fmt::format("{} of 24{}", dims, inverse ? ", inverse" : ""),
-          Rotary{.x = x, .positions = positions, .y = y, .dims = dims, .inverse = inverse}, f);
-    }
-}
+               H = Axis::head, F = Axis::hidden, V = Axis::vocab, S = Axis::scalar;
 
 // First token of its document for every token: documents of `length` tokens (one more in each
 // further row), the last one shorter. length 0: one document per row.
@@ -233,6 +32,7 @@ struct Attended {
   std::int64_t batch, time, heads, key_heads, head, document;
   bool fused;
   double deviation = 1;  // of queries and keys: large ones make the softmax sharp
+  float dropped = 0;
 };
 
 void attention_cases(Cases& cases, const Attended& a) {
@@ -250,8 +50,17 @@ void attention_cases(Cases& cases, const Attended& a) {
   const Id y = f.poisoned(qs);
   const Id lse = f.poisoned({{B, a.batch}, {N, a.heads}, {T, a.time}});
   const float scale = a.head == 24 ? 0.2f : 0.25f;
-  const Attention forward{
-      .q = in[0], .k = in[1], .v = in[2], .starts = starts, .y = y, .lse = lse, .scale = scale};
+  const Id control = f.numbers({{S, Control::slots}}, DType::f64, {1e-3, 70000, 5});
+  const DropoutKey dropout{.rate = a.dropped, .seed = 0x9876543210, .stream = 77};
+  const Attention forward{.q = in[0],
+                          .k = in[1],
+                          .v = in[2],
+                          .starts = starts,
+                          .y = y,
+                          .lse = lse,
+                          .scale = scale,
+                          .control = a.dropped > 0 ? control : no_value,
+                          .dropout = dropout};
   add(cases, a.label, forward, f);
   f.run(forward);
   const Id dy = f.random(qs);
@@ -267,7 +76,9 @@ void attention_cases(Cases& cases, const Attended& a) {
                     .dq = out[0],
                     .dk = out[1],
                     .dv = out[2],
-                    .scale = scale},
+                    .scale = scale,
+                    .control = forward.control,
+                    .dropout = dropout},
       f);
 }
 
@@ -314,6 +125,8 @@ void attention_cases(Cases& cases) {
   attention_cases(cases, {"sharp, head of 64", 1, 130, 1, 1, 64, 0, true, 2.5});
   attention_cases(cases, {"3 heads of 80, 1 key head", 1, 67, 3, 1, 80, 30, false});
   attention_cases(cases, {"one token, head of 7", 3, 1, 3, 3, 7, 0, true});
+  attention_cases(cases, {"a tenth dropped, documents", 2, 77, 5, 5, 16, 20, true, 1, 0.1f});
+  attention_cases(cases, {"half dropped, 2 key heads", 2, 131, 6, 2, 24, 0, false, 1, 0.5f});
   cached_attention_case(cases, "decode, ragged caches", 1, {0, 5, 89, 63}, true, false);
   cached_attention_case(cases, "decode, 2 key heads", 1, {12, 64, 3}, false, true);
   cached_attention_case(cases, "prefill into empty caches", 77, {0, 0}, true, true);
@@ -321,71 +134,7 @@ void attention_cases(Cases& cases) {
   cached_attention_case(cases, "decode, long caches", 1, {255, 256, 610}, false, false, 611);
 }
 
-struct Head {
-  std::string label;
-  std::int64_t rows, vocab, chunk;
-  bool with_bias, with_gradient, first = true, packed = false;
-  float scale = 1;
-};
-
-void head_loss_case(Cases& cases, const Head& h) {
-  RandomFrame f(11);
-  const Shape xs{{B, 2}, {T, 77}, {D, 80}};
-  const Shape ws{{V, h.rows}, {D, 80}};
-  const Shape per_token{{B, 2}, {T, 77}};
-  const Id x = f.random(xs);
-  const Id w = f.random(ws, 0.3);
-  const Id bias = h.with_bias ? f.random({{V, h.rows}}) : no_value;
-  const Id targets = f.integers(per_token, 0, h.vocab - 1);
-  const Id weights = f.random(per_token, 0.2, 0.6);
-  // Padding rows must not be seen, nor tokens of weight 0, whatever they hold.
-  auto& padding = f[w].numbers;
-  std::fill(padding.begin() + static_cast<std::ptrdiff_t>(h.vocab * 80), padding.end(), 40.0);
-  for (const std::size_t t : {0U, 63U, 64U, 100U, 153U}) {
-    f[weights].numbers[t] = 0;
-    f[targets].numbers[t] = t == 64 ? -1 : 100000;
-  }
-  f[weights].numbers[10] = 1;
-  const Id stats = f.accumulator({{S, 2}}, h.first, DType::f64);
-  Id dx = no_value, dw = no_value, dbias = no_value, packed = no_value, packed_t = no_value;
-  if (h.with_gradient) {
-    dx = f.poisoned(xs);
-    dw = f.accumulator(ws, h.first);
-    if (h.with_bias) dbias = f.accumulator({{V, h.rows}}, h.first);
-  }
-  if (h.packed) {
-    packed = f.poisoned({{Y, packed_count(80, h.rows)}});
-    packed_t = f.poisoned({{Y, packed_count(h.rows, 80)}});
-    f.run(Pack{.w = w, .packed = packed, .k = 80, .n = h.rows, .transposed = true});
-    f.run(Pack{.w = w, .packed = packed_t, .k = h.rows, .n = 80});
-  }
-  add(cases, h.label,
-      HeadLoss{.x = x,
-               .w = w,
-               .bias = bias,
-               .targets = targets,
-               .weights = weights,
-               .stats = stats,
-               .dx = dx,
-               .dw = dw,
-               .dbias = dbias,
-               .vocab = h.vocab,
-               .chunk = h.chunk,
-               .scale = h.scale,
-               .packed = packed,
-               .packed_t = packed_t},
-      f, h.first);
-}
-
-void head_loss_cases(Cases& cases) {
-  head_loss_case(cases, {"1003 of 1024, chunks of 64", 1024, 1003, 64, false, true});
-  head_loss_case(cases, {"bias, second micro-batch", 1024, 1003, 64, true, true, false});
-  head_loss_case(cases, {"packed, bias, scaled", 1024, 1003, 64, true, true, true, true, 0.5f});
-  head_loss_case(cases, {"one chunk", 384, 257, 4096, false, true});
-  head_loss_case(cases, {"no padding, no gradient", 131, 131, 50, true, false});
-}
-
-void squared_norm_and_pack_cases(Cases& cases) {
+void squared_norm_cases(Cases& cases) {
   for (const std::int64_t count : {1, 80, 65536, 140001}) {
     RandomFrame f(12);
     const Id x = f.random({{D, count}});
@@ -393,15 +142,6 @@ void squared_norm_and_pack_cases(Cases& cases) {
     add(cases, fmt::format("{} numbers", count), SquaredNorm{.x = x, .norms = norms, .index = 3},
         f);
   }
-  for (const bool transposed : {false, true})
-    for (const std::int64_t n : {5, 80, 51}) {
-      RandomFrame f(13);
-      const std::int64_t k = 37;
-      const Id w = f.random(transposed ? Shape{{F, n}, {D, k}} : Shape{{D, k}, {F, n}});
-      const Id packed = f.poisoned({{Y, packed_count(k, n)}});
-      add(cases, fmt::format("37 x {}{}", n, transposed ? ", transposed" : ""),
-          Pack{.w = w, .packed = packed, .k = k, .n = n, .transposed = transposed}, f);
-    }
 }
 
 void finish_step_cases(Cases& cases) {
@@ -410,7 +150,7 @@ void finish_step_cases(Cases& cases) {
       RandomFrame f(14);
       const Id stats = f.numbers({{S, 2}}, DType::f64, {410.5, 123.25});
       const Id norms = f.random({{S, 9}}, 0.5, 2, DType::f64);
-      const Id control = f.numbers({{S, Control::slots}}, DType::f64, {3e-4, step});
+      const Id control = f.numbers({{S, Control::slots}}, DType::f64, {3e-4, step, 0});
       const Id pending = f.poisoned({{S, Pending::slots}}, DType::f64);
       const Id results = f.random({{S, 2 * Results::slots}}, 1, 0, DType::f64);
       add(cases, fmt::format("step {}, clip {}", step, clip),
@@ -449,21 +189,55 @@ void adamw_cases(Cases& cases) {
   adamw_case(cases, "not applied", {{D, 37}, {F, 51}}, 1, 0, 4, 0);
 }
 
+// Rows of 1 1/2 blocks, of less than one, and of many.
+void round_gradient_cases(Cases& cases) {
+  for (const auto& [label, format] : {std::pair{"f32", GradientFormat::f32},
+                                      {"bf16", GradientFormat::bf16},
+                                      {"int8", GradientFormat::int8}})
+    for (const Shape& shape : {Shape{{D, 37}, {F, 192}}, Shape{{V, 1024}, {D, 50}},
+                               Shape{{P, 3}, {N, 5}, {H, 7}, {D, 1100}}}) {
+      RandomFrame f(16);
+      const Id g = f.random(shape, 20);
+      const Id control = f.numbers({{S, Control::slots}}, DType::f64, {3e-4, 77, 2});
+      add(cases, fmt::format("{} {}", label, shape.text()),
+          RoundGradient{.g = g, .control = control, .format = format, .seed = 5, .stream = 1234},
+          f);
+    }
+}
+
+void ema_cases(Cases& cases) {
+  for (const double apply : {1.0, 0.0})
+    for (const bool master : {true, false})
+      for (const DType type : {DType::f32, DType::bf16}) {
+        if (master && type == DType::f32) continue;
+        RandomFrame f(17);
+        const Shape shape{{D, 37}, {F, 1051}};
+        const Id w = f.random(shape, 1, 0, type);
+        std::vector<double> rest;
+        for (std::int64_t e = 0; e < shape.count(); ++e)
+          rest.push_back(static_cast<double>(e * 7919 % 65536 - 32768));
+        const Id low = master ? f.numbers(shape, DType::i16, std::move(rest)) : no_value;
+        const Id average = f.random(shape);
+        const Id pending = f.numbers({{S, Pending::slots}}, DType::f64, {2e-3, 3, 0.01, apply});
+        add(cases,
+            fmt::format("{}{}{}", master ? "master" : name_of(type), apply == 0 ? ", " : "",
+                        apply == 0 ? "not applied" : ""),
+            Ema{.w = w, .low = low, .average = average, .pending = pending, .decay = 0.9f}, f);
+      }
+}
+
 }  // namespace
 
 std::vector<OpCase> op_cases() {
   Cases cases;
-  embed_cases(cases);
-  elementwise_cases(cases);
-  gelu_cases(cases);
-  layer_norm_cases(cases);
-  linear_cases(cases);
-  rotary_cases(cases);
+  stream_cases(cases);
+  product_cases(cases);
   attention_cases(cases);
-  head_loss_cases(cases);
-  squared_norm_and_pack_cases(cases);
+  squared_norm_cases(cases);
   finish_step_cases(cases);
   adamw_cases(cases);
+  round_gradient_cases(cases);
+  ema_cases(cases);
   return cases;
 }
 

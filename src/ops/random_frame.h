@@ -55,6 +55,10 @@ struct OpCase {
 // together take about a second.
 std::vector<OpCase> op_cases();
 
+// AdamW over state of 8 and 16 bits. Apart from the list above because most of what they write are
+// codes, where a last bit of float32 decides between neighbours: they are compared as codes.
+std::vector<OpCase> coded_cases();
+
 // The values that `op` writes, accumulates into or updates, each once.
 std::vector<Id> written_by(const Op& op);
 

@@ -4,8 +4,8 @@
 
 namespace sluice {
 
-void reference(const Op& op, std::span<RefValue> frame, bool first) {
-  loops::Loop loop(frame, first);
+void reference(const Op& op, std::span<RefValue> frame, bool first, int layer) {
+  loops::Loop loop(frame, first, layer);
   std::visit([&](const auto& one) { loops::reference(one, loop); }, op);
 }
 

@@ -15,7 +15,8 @@ struct RefValue {
   std::vector<double> numbers;
 };
 
-// Runs `op` on `frame` (indexed by value id). `first` tells accumulators to be overwritten.
-void reference(const Op& op, std::span<RefValue> frame, bool first = true);
+// Runs `op` on `frame` (indexed by value id). `first` tells accumulators to be overwritten; `layer`
+// is part of the key of random numbers.
+void reference(const Op& op, std::span<RefValue> frame, bool first = true, int layer = 0);
 
 }  // namespace sluice

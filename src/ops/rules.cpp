@@ -31,6 +31,8 @@ namespace rules {
 
 namespace {
 
+bool is_compute(DType type) { return type == DType::f32 || type == DType::bf16; }
+
 std::string text_of(const ValueType& value) {
   return fmt::format("{}{}", name_of(value.dtype), value.shape.text());
 }
@@ -45,10 +47,17 @@ const ValueType& Operands::at(const char* operand, Id id) const {
 const Shape& Operands::activation(const char* operand, Id id) const {
   const ValueType& value = at(operand, id);
   const Shape& s = value.shape;
-  const bool ok = value.dtype == DType::f32 && s.rank() >= 3 && s[0].axis == Axis::batch &&
+  const bool ok = is_compute(value.dtype) && s.rank() >= 3 && s[0].axis == Axis::batch &&
                   s[1].axis == Axis::time;
-  if (!ok) shape_error(op_, fmt::format("{} f32[B T …]", operand), text_of(value));
+  if (!ok) shape_error(op_, fmt::format("{} f32 or bf16[B T …]", operand), text_of(value));
   return s;
+}
+
+DType Operands::floating(const char* operand, Id id) const {
+  const ValueType& value = at(operand, id);
+  if (!is_compute(value.dtype))
+    shape_error(op_, fmt::format("{} f32 or bf16", operand), text_of(value));
+  return value.dtype;
 }
 
 Shape Operands::heads(const char* operand, Slice slice) const {
@@ -60,7 +69,7 @@ Shape Operands::heads(const char* operand, Slice slice) const {
   const std::string form =
       fused ? fmt::format("P{} N H], part {}", slice.parts, slice.part) : std::string("N H]");
   if (!ok)
-    shape_error(op_, fmt::format("{} f32[B T {}", operand, form),
+    shape_error(op_, fmt::format("{} f32 or bf16[B T {}", operand, form),
                 text_of(type_of(types_, slice.id)));
   return {s[0], s[1], s[s.rank() - 2], s[s.rank() - 1]};
 }

@@ -16,10 +16,15 @@ class Operands {
 
   // The operand's type; an absent one is an error.
   const ValueType& at(const char* operand, Id id) const;
-  // The shape of an f32 activation [B T …] with at least one feature axis.
+  // The shape of an activation [B T …], f32 or bf16, with at least one feature axis.
   const Shape& activation(const char* operand, Id id) const;
-  // [B T N H] of an f32 activation, or of one part of [B T P N H].
+  // [B T N H] of an activation, or of one part of [B T P N H].
   Shape heads(const char* operand, Slice slice) const;
+
+  // The type of a present operand.
+  DType dtype(const char* operand, Id id) const { return at(operand, id).dtype; }
+  // A type that activations and matrices may have: f32 or bf16.
+  DType floating(const char* operand, Id id) const;
 
   void expect(const char* operand, Id id, const Shape& shape, DType dtype = DType::f32) const;
   void expect_if_present(const char* operand, Id id, const Shape& shape,
@@ -85,15 +90,20 @@ void check(const LayerNormGradWeight& op, Types types);
 void check(const Linear& op, Types types);
 void check(const LinearGradInput& op, Types types);
 void check(const LinearGradWeight& op, Types types);
+void check(const LinearGelu& op, Types types);
+void check(const LinearGeluGrad& op, Types types);
 void check(const Gelu& op, Types types);
 void check(const GeluGrad& op, Types types);
 void check(const Rotary& op, Types types);
 void check(const Attention& op, Types types);
 void check(const AttentionGrad& op, Types types);
+void check(const Dropout& op, Types types);
 void check(const HeadLoss& op, Types types);
+void check(const RoundGradient& op, Types types);
 void check(const SquaredNorm& op, Types types);
 void check(const FinishStep& op, Types types);
 void check(const AdamW& op, Types types);
+void check(const Ema& op, Types types);
 void check(const Pack& op, Types types);
 
 // FLOPs and bytes. REQUIRES: check() passed.
@@ -110,15 +120,20 @@ Cost cost(const LayerNormGradWeight& op, Types types);
 Cost cost(const Linear& op, Types types);
 Cost cost(const LinearGradInput& op, Types types);
 Cost cost(const LinearGradWeight& op, Types types);
+Cost cost(const LinearGelu& op, Types types);
+Cost cost(const LinearGeluGrad& op, Types types);
 Cost cost(const Gelu& op, Types types);
 Cost cost(const GeluGrad& op, Types types);
 Cost cost(const Rotary& op, Types types);
 Cost cost(const Attention& op, Types types);
 Cost cost(const AttentionGrad& op, Types types);
+Cost cost(const Dropout& op, Types types);
 Cost cost(const HeadLoss& op, Types types);
+Cost cost(const RoundGradient& op, Types types);
 Cost cost(const SquaredNorm& op, Types types);
 Cost cost(const FinishStep& op, Types types);
 Cost cost(const AdamW& op, Types types);
+Cost cost(const Ema& op, Types types);
 Cost cost(const Pack& op, Types types);
 
 // Scratch memory. Ops without an overload need none.
@@ -146,6 +161,7 @@ void gradient(const Linear& op, GradientBuilder& builder);
 void gradient(const Gelu& op, GradientBuilder& builder);
 void gradient(const Rotary& op, GradientBuilder& builder);
 void gradient(const Attention& op, GradientBuilder& builder);
+void gradient(const Dropout& op, GradientBuilder& builder);
 void gradient(const HeadLoss& op, GradientBuilder& builder);
 
 }  // namespace sluice::rules

@@ -38,9 +38,11 @@ TEST(ShapeRules, RefuseEveryOperandOfAnotherShapeOrType) {
       types = types_of(one.frame);
       const Shape& shape = types[index].shape;
       types[index].shape = shape.with(shape[shape.rank() - 1].axis, shape.last() + 1);
-      // A norm may be taken of anything, into a table of any length.
+      // A norm may be taken of anything, into a table of any length; any gradient may be rounded.
       const bool any_length =
           std::holds_alternative<SquaredNorm>(one.op) ||
+          (std::holds_alternative<RoundGradient>(one.op) &&
+           id == std::get<RoundGradient>(one.op).g) ||
           (std::holds_alternative<FinishStep>(one.op) && id == std::get<FinishStep>(one.op).norms);
       if (any_length) return;
       EXPECT_NE(verdict(one.op, types), "fits") << "one longer";
@@ -65,7 +67,7 @@ TEST(ShapeRules, SayOperandExpectedAndFound) {
             "linear: shapes do not fit; expected w f32 of 4 rows x 4 columns ([in out]) for x [B2 "
             "T3 D4] and y [B2 T3 D4]; found f32[D4 F5]");
   EXPECT_EQ(verdict(linear, {x, f32({{D, 4}, {F, 5}}), f32({{F, 5}}), f32({{T, 6}, {F, 5}})}),
-            "linear: shapes do not fit; expected y f32[B T …]; found f32[T6 F5]");
+            "linear: shapes do not fit; expected y f32 or bf16[B T …]; found f32[T6 F5]");
   EXPECT_EQ(verdict(linear, {x, f32({{D, 4}, {F, 5}}), f32({{F, 5}})}),
             "linear: shapes do not fit; expected operands among 3 values; found value 3");
 
@@ -95,7 +97,8 @@ TEST(ShapeRules, Attention) {
             "attention: shapes do not fit; expected v like k [B2 T3 N2 H4]; found [B2 T3 N3 H4]");
   op.k = {1, 3, 3};
   EXPECT_EQ(verdict(op, {heads(6), fused, heads(6), starts, heads(6)}),
-            "attention: shapes do not fit; expected k f32[B T P3 N H], part 3; found f32[B2 T3 P3 "
+            "attention: shapes do not fit; expected k f32 or bf16[B T P3 N H], part 3; found "
+            "f32[B2 T3 P3 "
             "N6 H4]");
   op.k = {1, 1, 3};
   EXPECT_EQ(verdict(op, {heads(6), fused, heads(6), starts, heads(6)}), "fits");
@@ -121,16 +124,18 @@ TEST(ShapeRules, Attention) {
             "found 3 slices of it");
 }
 
-TEST(ShapeRules, HeadLossWantsAllGradientsOrNone) {
+TEST(ShapeRules, HeadLossMakesWeightGradientsOnlyBesideDx) {
   HeadLoss op{.x = 0, .w = 1, .targets = 2, .weights = 3, .stats = 4, .vocab = 7};
   const std::vector<ValueType> types{f32({{B, 1}, {T, 3}, {D, 4}}), f32({{V, 8}, {D, 4}}),
                                      i32({{B, 1}, {T, 3}}), f32({{B, 1}, {T, 3}}), f64({{S, 2}})};
   EXPECT_EQ(verdict(op, types), "fits");
-  op.dx = 0;
-  EXPECT_EQ(verdict(op, types),
-            "head_loss: shapes do not fit; expected dx, dw and (with a bias) dbias together, or "
-            "none of them; found dx true, dw false, dbias false");
   op.dw = 1;
+  EXPECT_EQ(verdict(op, types),
+            "head_loss: shapes do not fit; expected dw and dbias together with dx, or none of them "
+            "(a frozen one is absent); found dx false, dw true, dbias false");
+  op.dx = 0;
+  EXPECT_EQ(verdict(op, types), "fits");
+  op.dw = no_value;  // frozen
   EXPECT_EQ(verdict(op, types), "fits");
   op.vocab = 9;
   EXPECT_EQ(verdict(op, types),

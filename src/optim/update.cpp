@@ -1,3 +1,4 @@
+#include "core/random.h"
 #include "optim/optim.h"
 
 namespace sluice {
@@ -17,11 +18,20 @@ AdamWPart part_of(const OptimConfig& config, const Parametrization& scales, Role
 }
 
 AdamW adamw_of(const LayerGraph& graph, const Parameter& p, const OptimConfig& config,
-               const Parametrization& scales, Id pending) {
-  AdamW op{.w = p.weight, .g = p.gradient, .m = p.m, .v = p.v, .pending = pending};
+               const Parametrization& scales, Id pending, std::uint64_t seed) {
+  AdamW op{.w = p.weight,
+           .low = p.low,
+           .g = p.gradient,
+           .m = p.m,
+           .v = p.v,
+           .m_scale = p.m_scale,
+           .v_scale = p.v_scale,
+           .pending = pending};
   op.beta1 = static_cast<float>(config.beta1);
   op.beta2 = static_cast<float>(config.beta2);
   op.parts = static_cast<std::int32_t>(p.roles.size());
+  op.seed = seed;
+  op.stream = stream_of(fmt::format("update {} {}", name_of(graph.kind), p.name));
   const Shape& shape = graph[p.weight].type.shape;
   op.parts_inner = shape.count();
   if (op.parts > 1) op.parts_inner = shape.size(Axis::heads) * shape.size(Axis::head);
@@ -37,32 +47,53 @@ void join_tied(ModelGraphs& model) {
     if (value.kind != ValueKind::weight || value.owner == LayerKind::head) continue;
     LayerGraph& owner = model.of(value.owner);
     const std::string name = "d." + value.name;
-    const Id borrowed = owner.add_value("head." + name, value.type, ValueKind::gradient);
+    if (value.frozen) continue;
+    const ValueType type{DType::f32, value.type.shape};
+    const Id borrowed = owner.add_value("head." + name, type, ValueKind::gradient);
     owner.values.back().owner = LayerKind::head;
     owner.values.back().owner_name = name;
     owner.norm.push_back(AddInto{borrowed, owner.require_value("d." + value.owner_name)});
   }
 }
 
+// Gradients of one layer: rounded to their format, their squared norms, the update that uses them.
+// Returns how many tensors there are.
+std::int64_t add_layer(LayerGraph& graph, const OptimConfig& config, const Parametrization& scales,
+                       const Numerics& numerics) {
+  const std::int64_t count = graph.trained();
+  // In a layer, "norms" is the layer's own part of the table.
+  const Id norms = graph.add_value("norms", table_type(count), ValueKind::global);
+  const Id pending = graph.add_value("pending", table_type(Pending::slots), ValueKind::global);
+  Id control = graph.find("control");  // where dropout reads it already
+  if (numerics.gradients != GradientFormat::f32 && control == no_value)
+    control = graph.add_value("control", table_type(Control::slots), ValueKind::batch);
+  std::int32_t index = 0;
+  for (const Parameter& p : graph.parameters) {
+    if (p.frozen) continue;
+    if (numerics.gradients != GradientFormat::f32 && p.decays) {
+      RoundGradient round{p.gradient, control, numerics.gradients, numerics.seed};
+      round.stream = stream_of(fmt::format("gradient {} {}", name_of(graph.kind), p.name));
+      graph.norm.push_back(round);
+    }
+    graph.norm.push_back(SquaredNorm{p.gradient, norms, index++});
+    graph.update.push_back(adamw_of(graph, p, config, scales, pending, numerics.seed));
+    if (p.average != no_value)
+      graph.update.push_back(
+          Ema{p.weight, p.low, p.average, pending, static_cast<float>(numerics.ema)});
+  }
+  graph.update.insert(graph.update.end(), graph.derive.begin(), graph.derive.end());
+  return count;
+}
+
 }  // namespace
 
-void add_update(ModelGraphs& model, const OptimConfig& config, const Parametrization& scales) {
+void add_update(ModelGraphs& model, const OptimConfig& config, const Parametrization& scales,
+                const Numerics& numerics) {
   join_tied(model);
   std::int64_t tensors = 0;
-  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head}) {
-    LayerGraph& graph = model.of(kind);
-    const auto count = static_cast<std::int64_t>(graph.parameters.size());
-    tensors += count * (kind == LayerKind::block ? model.layers : 1);
-    // In a layer, "norms" is the layer's own part of the table.
-    const Id norms = graph.add_value("norms", table_type(count), ValueKind::global);
-    const Id pending = graph.add_value("pending", table_type(Pending::slots), ValueKind::global);
-    std::int32_t index = 0;
-    for (const Parameter& p : graph.parameters) {
-      graph.norm.push_back(SquaredNorm{p.gradient, norms, index++});
-      graph.update.push_back(adamw_of(graph, p, config, scales, pending));
-    }
-    graph.update.insert(graph.update.end(), graph.derive.begin(), graph.derive.end());
-  }
+  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
+    tensors += add_layer(model.of(kind), config, scales, numerics) *
+               (kind == LayerKind::block ? model.layers : 1);
   LayerGraph& step = model.step;
   FinishStep finish{};
   finish.stats = step.add_value("stats", table_type(2), ValueKind::global);

@@ -109,8 +109,7 @@ Meaning Accesses::meaning(const Program& program, const LayerGraph& graph, int l
       return {value.kind, -1, intern(value.name)};
     case ValueKind::weight:
     case ValueKind::gradient:
-    case ValueKind::moment1:
-    case ValueKind::moment2:
+    case ValueKind::state:
     case ValueKind::derived: {
       if (value.owner == graph.kind) return {value.kind, layer, intern(value.name)};
       const int owner = value.owner == LayerKind::embedding ? 0 : program.model->layer_count() - 1;

@@ -247,16 +247,25 @@ Program forward_program(const Plumbing& plumbing, const ProgramSet& set, const s
 
 void add_training(ProgramSet& set, const Plumbing& plumbing, const BuildOptions& options) {
   const int layers = plumbing.model->layer_count();
-  for (const bool update : {false, true}) {
-    const ScheduleSpec spec{layers, options.micro_batches, update, true};
-    ProgramBuilder builder(plumbing, set, update ? "steady" : "first", true);
-    set.programs.push_back(builder.build(micro_batch_major(spec), options.micro_batches));
-  }
+  std::vector<int> counts{options.micro_batches};
+  counts.insert(counts.end(), options.later_micro_batches.begin(),
+                options.later_micro_batches.end());
+  for (std::size_t stretch = 0; stretch < counts.size(); ++stretch)
+    for (const bool update : {false, true}) {
+      const ScheduleSpec spec{layers, counts[stretch], update, true};
+      const std::string name = stretch_name(update ? "steady" : "first", stretch);
+      ProgramBuilder builder(plumbing, set, name, true);
+      set.programs.push_back(builder.build(micro_batch_major(spec), counts[stretch]));
+    }
   set.programs.push_back(
       ProgramBuilder(plumbing, set, "flush", true).build(every_layer(layers, Phase::update), 0));
 }
 
 }  // namespace
+
+std::string stretch_name(const char* program, std::size_t stretch) {
+  return stretch == 0 ? program : fmt::format("{}-{}", program, stretch);
+}
 
 ProgramSet build_programs(const ProgramSpec& spec) {
   ProgramSet set;

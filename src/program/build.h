@@ -6,7 +6,8 @@
 namespace sluice {
 
 struct BuildOptions {
-  int micro_batches = 1;
+  int micro_batches = 1;                 // of a training step
+  std::vector<int> later_micro_batches;  // the same after each boundary of a batch ramp
   int eval_micro_batches = 1;
   Recompute recompute = Recompute::none;
   bool fuse = true;
@@ -27,7 +28,11 @@ struct ProgramSpec {
 };
 
 // All programs of a run over one memory map. Always: derive, eval. Training: first, steady (with
-// the pending update) and flush. Then the cached ones.
+// the pending update) and flush, and a first and a steady for each boundary of a batch ramp. Then
+// the cached ones.
 ProgramSet build_programs(const ProgramSpec& spec);
+
+// "steady" for stretch 0 of a batch ramp, "steady-1" after its first boundary.
+std::string stretch_name(const char* program, std::size_t stretch);
 
 }  // namespace sluice

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 
 namespace sluice {
 namespace {
@@ -51,31 +52,68 @@ void describe(OptionTable& table, PlanConfig& c) {
       .allows_auto = true;
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
-  table.add("plan.precision", &c.precision, Effect::numerics, "of products and sums").choices = {
-      "float32"};
+  table
+      .add("plan.precision", &c.precision, Effect::numerics,
+           "of activations and matrices; sums are float32 (auto: bf16 where the machine has it)")
+      .choices = {"auto", "float32", "bf16"};
+  table
+      .add("plan.state", &c.state, Effect::numerics,
+           "what is kept of a bf16 matrix: exact (12 bytes a weight) or compact (4) (auto: exact)")
+      .choices = {"auto", "exact", "compact"};
+  table
+      .add("plan.gradients", &c.gradients, Effect::numerics,
+           "what a step's gradients are rounded to before the update uses them (auto: float32)")
+      .choices = {"auto", "float32", "bf16", "int8"};
 }
 
-Plan resolve(const PlanConfig& config, std::int64_t sequences_per_step, std::int64_t sequence) {
+namespace {
+
+Numerics numerics_of(const PlanConfig& config, bool fast_bf16) {
+  Numerics out;
+  const bool half = config.precision == "bf16" || (config.precision == "auto" && fast_bf16);
+  out.precision = half ? DType::bf16 : DType::f32;
+  out.state = config.state == "compact" ? StateFormat::compact : StateFormat::exact;
+  for (const GradientFormat format : {GradientFormat::bf16, GradientFormat::int8})
+    if (config.gradients == name_of(format)) out.gradients = format;
+  require(half || out.state == StateFormat::exact, [&] {
+    return Error(Exit::usage, {"compact state is of bf16 weights, and this run computes in float32",
+                               "plan.state",
+                               "exact",
+                               "compact",
+                               {"plan.state = \"exact\"", "plan.precision = \"bf16\""}});
+  });
+  return out;
+}
+
+}  // namespace
+
+Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
+             std::int64_t sequence, bool fast_bf16) {
   require_not_negative(config.micro_batch, "plan.micro_batch");
   require_not_negative(config.head_chunk, "plan.head_chunk");
+  std::int64_t common = 0;  // every micro-batch divides it
+  for (const std::int64_t sequences : sequences_per_step) common = std::gcd(common, sequences);
   Plan plan;
   plan.micro_batch =
       config.micro_batch != 0
           ? config.micro_batch
-          : largest_divisor(sequences_per_step,
-                            std::max<std::int64_t>(1, micro_batch_tokens / sequence));
-  require(sequences_per_step % plan.micro_batch == 0, [&] {
-    return Error(Exit::usage,
-                 {fmt::format("a step of {} sequences does not divide into micro-batches of {}",
-                              sequences_per_step, plan.micro_batch),
-                  "plan.micro_batch",
-                  fmt::format("a divisor of {}", sequences_per_step),
-                  fmt::format("{}", plan.micro_batch),
-                  {fmt::format("plan.micro_batch = {}",
-                               nearest_divisor(sequences_per_step, plan.micro_batch))}});
-  });
-  plan.micro_batches = sequences_per_step / plan.micro_batch;
+          : largest_divisor(common, std::max<std::int64_t>(1, micro_batch_tokens / sequence));
+  for (const std::int64_t sequences : sequences_per_step)
+    require(sequences % plan.micro_batch == 0, [&] {
+      return Error(
+          Exit::usage,
+          {fmt::format("a step of {} sequences does not divide into micro-batches of {}", sequences,
+                       plan.micro_batch),
+           "plan.micro_batch",
+           fmt::format("a divisor of {}", common),
+           fmt::format("{}", plan.micro_batch),
+           {fmt::format("plan.micro_batch = {}", nearest_divisor(common, plan.micro_batch))}});
+    });
+  plan.micro_batches = sequences_per_step.front() / plan.micro_batch;
+  for (std::size_t i = 1; i < sequences_per_step.size(); ++i)
+    plan.later_micro_batches.push_back(sequences_per_step[i] / plan.micro_batch);
   plan.head_chunk = config.head_chunk == 0 ? default_head_chunk : config.head_chunk;
+  plan.numerics = numerics_of(config, fast_bf16);
   plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);
   return plan;
 }

@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/options.h"
+#include "graph/numerics.h"
 #include "graph/recompute.h"
 
 namespace sluice {
@@ -18,22 +20,30 @@ struct PlanConfig {
   std::int64_t micro_batch = 0;  // sequences
   std::int64_t head_chunk = 0;   // tokens
   std::string recompute = "auto";
-  std::string precision = "float32";
+  std::string precision = "auto";
+  std::string state = "auto";
+  std::string gradients = "auto";
 };
 
 void describe(OptionTable& table, PlanConfig& config);
 
 struct Plan {
-  std::int64_t micro_batch = 1;    // sequences of one micro-batch
-  std::int64_t micro_batches = 1;  // of one step
-  std::int64_t head_chunk = 4096;  // tokens; a micro-batch may have fewer
+  std::int64_t micro_batch = 1;                   // sequences of one micro-batch
+  std::int64_t micro_batches = 1;                 // of one step, before any ramp
+  std::vector<std::int64_t> later_micro_batches;  // of one step, after each boundary of a ramp
+  std::int64_t head_chunk = 4096;                 // tokens; a micro-batch may have fewer
   Recompute recompute = Recompute::none;
+  Numerics numerics;  // precision and formats; the rest is the caller's
 };
 
-// auto: micro_batch is the largest divisor of `sequences_per_step` with at most 2048 tokens (one
-// sequence if that is longer), head_chunk 4096, recompute none. Exit::usage, `where` being the key
-// alone, for a micro_batch that does not divide the step and for negative numbers.
-// REQUIRES: both counts positive.
-Plan resolve(const PlanConfig& config, std::int64_t sequences_per_step, std::int64_t sequence);
+// `sequences_per_step`: of each stretch of a batch ramp, one without. The micro-batch is the same
+// in all of them. auto: micro_batch is the largest divisor of every step with at most 2048 tokens
+// (one sequence if that is longer), head_chunk 4096, recompute none. Exit::usage, `where` being the
+// key alone, for a micro_batch that does not divide a step and for negative numbers. precision auto
+// is bf16 when the machine multiplies it faster (`fast_bf16`), else float32; state auto is exact,
+// gradients auto float32. compact needs bf16 weights (Exit::usage). REQUIRES: one count or more,
+// all positive; sequence positive.
+Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
+             std::int64_t sequence, bool fast_bf16 = false);
 
 }  // namespace sluice

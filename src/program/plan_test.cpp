@@ -12,7 +12,7 @@ TEST(Plan, auto_is_a_function_of_the_batch) {
   for (const auto& [sequences, sequence, micro_batch] :
        {Row{512, 1024, 2}, Row{512, 2048, 1}, Row{512, 4096, 1}, Row{8, 257, 4}, Row{7, 256, 7},
         Row{6, 409, 3}, Row{11, 256, 1}, Row{1, 1, 1}, Row{4096, 1, 2048}}) {
-    const Plan plan = resolve({}, sequences, sequence);
+    const Plan plan = resolve({}, {sequences}, sequence);
     EXPECT_EQ(plan.micro_batch, micro_batch) << sequences << " x " << sequence;
     EXPECT_EQ(plan.micro_batch * plan.micro_batches, sequences);
     EXPECT_EQ(plan.head_chunk, 4096);
@@ -21,14 +21,22 @@ TEST(Plan, auto_is_a_function_of_the_batch) {
 }
 
 TEST(Plan, what_is_given_stays) {
-  const Plan plan = resolve({.micro_batch = 4, .head_chunk = 64, .recompute = "block"}, 8, 257);
+  const Plan plan = resolve({.micro_batch = 4, .head_chunk = 64, .recompute = "block"}, {8}, 257);
   EXPECT_EQ(plan.micro_batch, 4);
   EXPECT_EQ(plan.micro_batches, 2);
   EXPECT_EQ(plan.head_chunk, 64);
   EXPECT_EQ(plan.recompute, Recompute::block);
 }
 
-std::string error_of(const PlanConfig& config, std::int64_t sequences) {
+TEST(Plan, a_ramp_keeps_the_micro_batch) {
+  const Plan plan = resolve({}, {6, 9, 24}, 512);  // 4 sequences would be 2048 tokens
+  EXPECT_EQ(plan.micro_batch, 3);
+  EXPECT_EQ(plan.micro_batches, 2);
+  EXPECT_EQ(plan.later_micro_batches, (std::vector<std::int64_t>{3, 8}));
+  EXPECT_TRUE(resolve({}, {6}, 512).later_micro_batches.empty());
+}
+
+std::string error_of(const PlanConfig& config, std::vector<std::int64_t> sequences) {
   try {
     resolve(config, sequences, 128);
   } catch (const Error& e) {
@@ -39,27 +47,33 @@ std::string error_of(const PlanConfig& config, std::int64_t sequences) {
 }
 
 TEST(Plan, a_micro_batch_divides_the_step) {
-  EXPECT_EQ(error_of({.micro_batch = 5}, 12),
+  EXPECT_EQ(error_of({.micro_batch = 4}, {12, 18}),
+            "sluice: error: a step of 18 sequences does not divide into micro-batches of 4\n"
+            "  where: plan.micro_batch\n"
+            "  expected: a divisor of 6\n"
+            "  found: 4\n"
+            "  try: plan.micro_batch = 3\n");
+  EXPECT_EQ(error_of({.micro_batch = 5}, {12}),
             "sluice: error: a step of 12 sequences does not divide into micro-batches of 5\n"
             "  where: plan.micro_batch\n"
             "  expected: a divisor of 12\n"
             "  found: 5\n"
             "  try: plan.micro_batch = 4\n");
-  EXPECT_NE(error_of({.micro_batch = 1000}, 12).find("  try: plan.micro_batch = 12\n"),
+  EXPECT_NE(error_of({.micro_batch = 1000}, {12}).find("  try: plan.micro_batch = 12\n"),
             std::string::npos);
-  EXPECT_NE(error_of({.micro_batch = 9}, 13).find("  try: plan.micro_batch = 13\n"),
+  EXPECT_NE(error_of({.micro_batch = 9}, {13}).find("  try: plan.micro_batch = 13\n"),
             std::string::npos);
-  EXPECT_EQ(error_of({.micro_batch = 6}, 12), "no error");
+  EXPECT_EQ(error_of({.micro_batch = 6}, {12}), "no error");
 }
 
 TEST(Plan, numbers_are_not_negative) {
-  EXPECT_EQ(error_of({.head_chunk = -1}, 12),
+  EXPECT_EQ(error_of({.head_chunk = -1}, {12}),
             "sluice: error: plan.head_chunk cannot be negative\n"
             "  where: plan.head_chunk\n"
             "  expected: an integer from 1 up or \"auto\"\n"
             "  found: -1\n"
             "  try: plan.head_chunk = \"auto\"\n");
-  EXPECT_NE(error_of({.micro_batch = -2}, 12), "no error");
+  EXPECT_NE(error_of({.micro_batch = -2}, {12}), "no error");
 }
 
 TEST(Plan, what_changes_the_order_of_sums_is_numerics) {
@@ -67,9 +81,11 @@ TEST(Plan, what_changes_the_order_of_sums_is_numerics) {
   OptionTable table;
   describe(table, config);
   EXPECT_EQ(table.numerics_text(),
+            "plan.gradients = \"auto\"\n"
             "plan.head_chunk = \"auto\"\n"
             "plan.micro_batch = \"auto\"\n"
-            "plan.precision = \"float32\"\n");
+            "plan.precision = \"auto\"\n"
+            "plan.state = \"auto\"\n");
 }
 
 }  // namespace

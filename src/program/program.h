@@ -64,7 +64,8 @@ struct Action {
 };
 
 struct Program {
-  std::string name;  // "first", "steady", "flush", "derive", "eval", "prefill", "decode"
+  // "first", "steady", "flush", "derive", "eval", "prefill", "decode"; build.h's stretch_name()
+  std::string name;
   std::shared_ptr<const ModelGraphs> model;
   BatchLayout batch;
   int micro_batches = 0;

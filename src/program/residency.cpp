@@ -14,8 +14,7 @@ bool blob_region(ValueKind kind, Region& region) {
     case ValueKind::gradient:
       region = Region::gradients;
       return true;
-    case ValueKind::moment1:
-    case ValueKind::moment2:
+    case ValueKind::state:
       region = Region::optimizer;
       return true;
     case ValueKind::derived:
@@ -63,7 +62,7 @@ Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& m
   std::int64_t norms = 0;
   for (int layer = 0; layer < layers_; ++layer) {
     first_norm_.push_back(norms);
-    norms += static_cast<std::int64_t>(model.of(model.kind_of(layer)).parameters.size());
+    norms += model.of(model.kind_of(layer)).trained();
     place_layer(model, layer, memory);
   }
   place_globals(models, memory);

@@ -5,11 +5,14 @@
 namespace sluice {
 namespace {
 
-// A head without backward computes the loss alone.
-std::vector<Op> without_gradients(std::vector<Op> ops) {
-  for (Op& op : ops)
+// Without backward the head computes the loss alone, and nothing is dropped.
+std::vector<Op> without_training(std::vector<Op> ops) {
+  for (Op& op : ops) {
     if (auto* loss = std::get_if<HeadLoss>(&op))
       loss->dx = loss->dw = loss->dbias = loss->packed_t = no_value;
+    if (auto* dropout = std::get_if<Dropout>(&op)) dropout->key = {}, dropout->control = no_value;
+    if (auto* one = std::get_if<Attention>(&op)) one->dropout = {}, one->control = no_value;
+  }
   return ops;
 }
 
@@ -24,17 +27,19 @@ bool is_temporary(const LayerGraph& graph, std::size_t v) {
 
 Segments make_segments(const LayerGraph& graph, Recompute recompute, bool fuse_ops, bool backward,
                        Workers workers) {
-  const auto fused = [&](const std::vector<Op>& ops) { return fuse_ops ? fuse(ops) : ops; };
+  const auto fused = [&](const std::vector<Op>& ops, std::span<const Op> later = {}) {
+    return fuse_ops ? fuse(ops, later) : ops;
+  };
   Segments out;
   out.stash.assign(graph.values.size(), false);
   out.stash_offset.assign(graph.values.size(), -1);
-  out.forward = fused(backward ? graph.forward : without_gradients(graph.forward));
+  out.forward = fused(backward ? graph.forward : without_training(graph.forward));
   if (backward) {
     Kept kept = choose_kept(graph, recompute);
     out.stash = std::move(kept.stash);
     out.backward_input = fused(kept.recompute);
-    out.backward_input.insert(out.backward_input.end(), graph.input_grad.begin(),
-                              graph.input_grad.end());
+    const std::vector<Op> input_grad = fused(graph.input_grad, graph.weight_grad);
+    out.backward_input.insert(out.backward_input.end(), input_grad.begin(), input_grad.end());
     out.backward_weight = graph.weight_grad;
   }
   std::vector<bool> in_frame(graph.values.size());

@@ -2,19 +2,22 @@
 
 #include "graph/backward.h"
 #include "graph/derive.h"
+#include "models/freeze.h"
 
 namespace sluice {
 
 ProgramSet assemble_training(const ModelConfig& config, const OptimConfig& optim,
                              const Parametrization& scales, const TrainingOptions& options) {
   auto model = std::make_shared<ModelGraphs>(
-      build_forward(config, options.shape, scales, options.head_chunk));
+      build_forward(config, options.shape, scales, options.head_chunk, options.numerics));
+  freeze(*model, config, split_patterns(optim.freeze));
   for (LayerGraph* graph : {&model->embedding, &model->block, &model->head})
-    derive_backward(*graph);
+    derive_backward(*graph, options.numerics);
   derive_packed_weights(*model);
-  add_update(*model, optim, scales);
+  add_update(*model, optim, scales, options.numerics);
   ProgramSpec spec{std::move(model), true, {}, options.build};
-  if (options.sample_rows > 0) spec.cached = cached_models(config, scales, options.sample_rows);
+  if (options.sample_rows > 0)
+    spec.cached = cached_models(config, scales, options.sample_rows, options.numerics);
   return build_programs(spec);
 }
 
@@ -22,7 +25,13 @@ ProgramSet assemble_training(const Config& config, const Plan& plan, int threads
   TrainingOptions options;
   options.shape = {plan.micro_batch, config.batch.sequence};
   options.head_chunk = plan.head_chunk;
+  options.numerics = plan.numerics;
+  options.numerics.ema = config.optim.ema;
+  options.numerics.dropout = config.model.dropout > 0;
+  options.numerics.seed = static_cast<std::uint64_t>(config.run.seed);
   options.build.micro_batches = static_cast<int>(plan.micro_batches);
+  options.build.later_micro_batches.assign(plan.later_micro_batches.begin(),
+                                           plan.later_micro_batches.end());
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.sample_rows = config.run.sample_every > 0 ? 1 : 0;

@@ -11,6 +11,7 @@ namespace sluice {
 struct TrainingOptions {
   BatchShape shape;  // of a micro-batch
   std::int64_t head_chunk = 4096;
+  Numerics numerics;  // dropout and ema included
   BuildOptions build;
   std::int64_t sample_rows = 0;  // sequences sampled together while training; 0: none
 };

@@ -24,19 +24,21 @@ const Builtin* find_builtin(std::string_view name) {
   return nullptr;
 }
 
+// `name` is the file's; a config that names its run so, or not at all, says that it is that model.
 Config named(Config config, const std::string& name) {
   if (config.run.name.empty()) config.run.name = name;
+  if (config.run.name == name) check_published(config, name);
   return config;
 }
 
 Error unknown_config(const std::string& name) {
   const std::vector<std::string> names = builtin_names();
+  const std::string near = nearest(name, names);
   Report report{fmt::format("no config is called {}", name),
                 {},
-                fmt::format("a TOML file, or one of {}", fmt::join(names, ", ")),
+                "a TOML file, or a name that `sluice train --list` lists",
                 name,
                 {}};
-  const std::string near = nearest(name, names);
   if (!near.empty()) report.tries.push_back(near);
   return Error(Exit::usage, std::move(report));
 }
@@ -69,6 +71,8 @@ void describe(OptionTable& table, DataConfig& c) {
 
 void describe(OptionTable& table, BatchConfig& c) {
   table.add("batch.tokens", &c.tokens, Effect::numerics, "tokens of one step");
+  table.add("batch.ramp", &c.ramp, Effect::numerics,
+            "other sizes later: \"DONE:TOKENS, …\", after DONE tokens steps have TOKENS");
   table.add("batch.sequence", &c.sequence, Effect::numerics, "tokens of one sequence");
 }
 
@@ -84,7 +88,7 @@ void describe(OptionTable& table, RunConfig& c) {
   table.add("run.threads", &c.threads, free, "of the CPU (auto: all this process may use)")
       .allows_auto = true;
   table.add("run.isa", &c.isa, numerics, "instructions of the CPU (auto: the best it has)")
-      .choices = {"auto", "portable", "avx2", "avx512"};
+      .choices = {"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx"};
   table.add("run.sample_prompt", &c.sample_prompt, free, "how samples begin");
   table.add("run.sample_tokens", &c.sample_tokens, free, "length of samples");
   table.add("run.log_hashes", &c.log_hashes, free, "hash every value, for `sluice diff`");

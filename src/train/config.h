@@ -27,7 +27,8 @@ struct DataConfig {
 };
 
 struct BatchConfig {
-  std::int64_t tokens = 524'288;  // of the whole step
+  std::int64_t tokens = 524'288;  // of the whole step, before any ramp
+  std::string ramp;               // "DONE:TOKENS, …": after DONE tokens, steps have TOKENS
   std::int64_t sequence = 1024;   // tokens
 };
 
@@ -68,13 +69,19 @@ struct Config {
 // Every option of `config`, in the order of the saved file. It points into `config`.
 OptionTable table_of(Config& config);
 
-// A built-in name, or the path of a TOML file of at most 1 MiB.
+// A built-in name, or the path of a TOML file of at most 1 MiB. A file that has a published model's
+// name, its run.name saying no other, must reach the parameters that were published; options on the
+// command line come later and may make any model of it.
 Config load_config(const std::string& name_or_path);
 // The same from text; `file` is what errors call it.
 Config parse_config(std::string_view toml, const std::string& file);
 // "section.key=value" as on the command line: "--" in front is allowed, '-' in a key means '_', the
 // value is bare text.
 void apply_overrides(Config& config, std::span<const std::string> overrides);
+
+// batch.ramp, read. Exit::usage unless it is a list of sizes in whole sequences whose boundaries
+// ascend.
+std::vector<RunLength::Boundary> ramp_of(const Config& config);
 
 // The whole config as TOML; parse_config() of it gives the same config and the same key.
 std::string to_toml(const Config& config);
@@ -84,12 +91,15 @@ std::vector<std::string> builtin_names();
 // The TOML of a built-in, comments included. REQUIRES: one of builtin_names().
 std::string_view builtin_text(std::string_view name);
 
+// Refuses a model that has the published `name` without its published parameters.
+void check_published(const Config& config, const std::string& name);
 // Refuses what makes no model, batch or run. run.tokens = 0 passes: a plan needs none.
 void check(const Config& config);
 // check(), and refuses what cannot be trained: no data.train, run.tokens below one step.
 void check_trainable(const Config& config);
 
-// Steps are whole: the last run.tokens % batch.tokens tokens are not trained on.
+// Steps are whole: what is left of run.tokens after the last one is not trained on. A plan without
+// run.tokens has 0 steps. REQUIRES: check() passed.
 RunLength length_of(const Config& config);
 // program/plan.h's resolve() for this config, its errors with places. REQUIRES: check() passed.
 Plan plan_of(const Config& config);

@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <tuple>
 
+#include "backend/cpu/isa.h"
+#include "models/published.h"
 #include "train/config.h"
 
 namespace sluice {
@@ -50,6 +53,7 @@ void check_batch(const Config& config) {
                   fmt::format("{}", tokens),
                   {fmt::format("batch.tokens = {}", nearest_count * sequence)}});
   });
+  ramp_of(config);
 }
 
 void require_one_step(const Config& config) {
@@ -92,6 +96,7 @@ void check(const Config& config) {
   });
   check_batch(config);
   check_run(config);
+  with_places(config, [&] { check(config.optim, length_of(config)); });
   plan_of(config);
 }
 
@@ -107,13 +112,41 @@ void check_trainable(const Config& config) {
   require_one_step(config);
 }
 
+void check_published(const Config& config, const std::string& name) {
+  const PublishedModel* published = find_published(name);
+  if (published == nullptr) return;
+  with_places(config, [&] { check(config.model); });
+  const std::int64_t found = parameters_of(config.model);
+  if (published->parameters.reached_by(found)) return;
+  Report report{fmt::format("this is not the {} that was published", name),
+                config.place("run.name"),
+                fmt::format("{:.0f} parameters", published->parameters.value),
+                fmt::format("{}", found),
+                {}};
+  for (const auto& [key, is, was] : {std::tuple{"layers", config.model.layers, published->layers},
+                                     {"width", config.model.width, published->width},
+                                     {"inner", config.model.inner_width(), published->inner},
+                                     {"vocab", config.model.vocab, published->vocab},
+                                     {"context", config.model.context, published->context}}) {
+    if (is == was) continue;
+    if (report.tries.empty()) report.where = config.place(fmt::format("model.{}", key));
+    report.tries.push_back(fmt::format("model.{} = {}", key, was));
+  }
+  report.tries.emplace_back("run.name = \"another\" in the file, for a model of its own");
+  throw Error(Exit::usage, std::move(report));
+}
+
 RunLength length_of(const Config& config) {
-  return {config.batch.tokens, config.run.tokens / config.batch.tokens};
+  return {config.batch.tokens, ramp_of(config), config.run.tokens};
 }
 
 Plan plan_of(const Config& config) {
   return with_places(config, [&] {
-    return resolve(config.plan, config.batch.tokens / config.batch.sequence, config.batch.sequence);
+    std::vector<std::int64_t> sequences{config.batch.tokens / config.batch.sequence};
+    for (const RunLength::Boundary& boundary : ramp_of(config))
+      sequences.push_back(boundary.tokens_per_step / config.batch.sequence);
+    const bool fast_bf16 = multiplies_bf16(parse_isa(config.run.isa));
+    return resolve(config.plan, sequences, config.batch.sequence, fast_bf16);
   });
 }
 

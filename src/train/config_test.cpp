@@ -6,22 +6,10 @@
 
 #include "core/file.h"
 #include "core/test_folder.h"
-#include "models/family.h"
+#include "train/test_error.h"
 
 namespace sluice {
 namespace {
-
-// The text of the error that body() ends in, always of wrong usage.
-template <class Body>
-std::string error_of(Body body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), Exit::usage);
-    return e.text();
-  }
-  return "no error";
-}
 
 std::string parse_error(std::string_view toml) {
   return error_of([&] { parse_config(toml, "mine.toml"); });
@@ -57,7 +45,7 @@ TEST(Config, the_documented_example_parses_as_it_is) {
   EXPECT_EQ(config.place("optim.eps"), "optim.eps");
   check_trainable(config);
   EXPECT_EQ(length_of(config).steps, 19073);
-  EXPECT_EQ(length_of(config).tokens_per_step, 524'288);
+  EXPECT_EQ(length_of(config).tokens_of(1), 524'288);
   EXPECT_EQ(plan_of(config).micro_batch, 2);
 }
 
@@ -108,7 +96,7 @@ TEST(Config, values_of_the_wrong_type) {
   EXPECT_EQ(parse_error("[optim]\n\nlr_schedule = \"cosin\"\n"),
             "sluice: error: optim.lr_schedule cannot be \"cosin\"\n"
             "  where: mine.toml:3 optim.lr_schedule\n"
-            "  expected: one of cosine, linear, constant\n"
+            "  expected: one of cosine, linear, constant, wsd\n"
             "  found: \"cosin\"\n");
   EXPECT_EQ(parse_error("[model]\nwidth = [768]\n"),
             "sluice: error: model.width cannot be an array\n"
@@ -198,45 +186,6 @@ TEST(Config, files) {
   write_file_atomic(path, "run.name = \"other\"\n");
   EXPECT_EQ(load_config(path).run.name, "other");
   EXPECT_NE(error_of([&] { load_config(folder.path()); }), "no error");
-}
-
-TEST(Config, builtin_names) {
-  const std::vector<std::string> names = builtin_names();
-  EXPECT_TRUE(std::is_sorted(names.begin(), names.end()));
-  for (const char* name : {"gigagpt-111m", "gigagpt-175b", "gpt2-124m", "gptj-6b"})
-    EXPECT_EQ(std::count(names.begin(), names.end(), name), 1) << name;
-  const std::string text = error_of([] { load_config("gpt2-123m"); });
-  EXPECT_TRUE(text.starts_with(
-      "sluice: error: no config is called gpt2-123m\n  expected: a TOML file, or one of "))
-      << text;
-  EXPECT_TRUE(text.ends_with("  found: gpt2-123m\n  try: gpt2-124m\n")) << text;
-  EXPECT_EQ(load_config("gpt2-124m").run.name, "gpt2-124m");
-  EXPECT_NE(builtin_text("gpt2-124m").find("# GPT-2 124M"), std::string_view::npos);
-}
-
-std::int64_t parameters_of(const ModelConfig& model) {
-  return build_forward(model, {1, 8}, standard_parametrization(), 4096).parameters();
-}
-
-TEST(Config, builtins_have_the_published_sizes) {
-  for (const std::string& name : builtin_names()) check_trainable(load_config(name));
-  EXPECT_EQ(parameters_of(load_config("gpt2-124m").model), 124'439'808);
-  EXPECT_EQ(parameters_of(load_config("gigagpt-111m").model), 111'050'496);
-  EXPECT_EQ(parameters_of(load_config("gigagpt-175b").model), 174'604'259'328);
-  EXPECT_EQ(parameters_of(load_config("gptj-6b").model), 6'050'882'784);
-  Config other = load_config("gigagpt-111m");
-  other.model.context = 1024;
-  EXPECT_NE(parameters_of(other.model), 111'050'496);
-}
-
-TEST(Config, builtins_have_the_published_steps) {
-  const auto steps = [](const char* name) { return length_of(load_config(name)).steps; };
-  EXPECT_EQ(steps("gigagpt-111m"), 9037);
-  EXPECT_EQ(steps("gigagpt-175b"), 663'425);
-  EXPECT_EQ(steps("gptj-6b"), 350'000);
-  const Config big = load_config("gigagpt-175b");
-  EXPECT_EQ(big.optim.warmup_tokens / big.batch.tokens, 3317);
-  EXPECT_EQ(big.batch.tokens / big.batch.sequence, 1472);
 }
 
 TEST(Config, overrides) {
@@ -349,7 +298,7 @@ TEST(Config, help_lists_every_option) {
   for (const Option& option : table.options())
     EXPECT_NE(help.find("--" + option.key + "="), std::string::npos) << option.key;
   EXPECT_NE(help.find("  * --optim.lr_schedule=cosine         shape of the decay: cosine, "
-                      "linear, constant\n"),
+                      "linear, constant, wsd\n"),
             std::string::npos)
       << help;
 }

@@ -1,21 +1,38 @@
 #include "train/diverged.h"
 
-#include <algorithm>
 #include <cmath>
 
 namespace sluice {
+
+namespace {
+
+// A weight that is not finite.
+bool damaged(const Tensor& weight) {
+  const bool half = weight.dtype() == DType::bf16;
+  for (std::int64_t i = 0; i < weight.count(); ++i)
+    if (!std::isfinite(half ? static_cast<float>(weight.data<bf16>()[i]) : weight.data<float>()[i]))
+      return true;
+  return false;
+}
+
+// Gradients are counted without those of frozen tensors, which have none.
+const ModelTensor& trained_tensor(const std::vector<ModelTensor>& tensors, std::int64_t index) {
+  for (const ModelTensor& tensor : tensors)
+    if (!tensor.frozen && index-- == 0) return tensor;
+  throw Error("a gradient belongs to no tensor");
+}
+
+}  // namespace
 
 Error diverged(Trainer& trainer, const StepResult& result, const std::string& run) {
   trainer.executor().drain();
   std::string what = "the loss", found = "a loss that is not finite";
   if (result.bad_tensor >= 0) {
-    what = trainer.tensors()[static_cast<std::size_t>(result.bad_tensor)].name;
+    what = trained_tensor(trainer.tensors(), result.bad_tensor).name;
     found = "a gradient that is not finite";
   }
   for (const ModelTensor& tensor : trainer.tensors()) {
-    const auto weights = trainer.tensor(tensor.layer, tensor.value).values<float>();
-    if (std::all_of(weights.begin(), weights.end(), [](float w) { return std::isfinite(w); }))
-      continue;
+    if (!damaged(trainer.tensor(tensor.layer, tensor.value))) continue;
     what = tensor.name;
     found = "a weight that is not finite";
     break;

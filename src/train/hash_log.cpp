@@ -22,8 +22,8 @@ void HashLog::log(const char* phase, std::int64_t step, const Program& program,
 
 void HashLog::after(const Program& program, int index, std::span<const Tensor> values) {
   const Action& action = program.actions[static_cast<std::size_t>(index)];
-  const bool training =
-      program.name == "first" || program.name == "steady" || program.name == "flush";
+  const bool training = program.name.starts_with("first") || program.name.starts_with("steady") ||
+                        program.name == "flush";  // the first two once per stretch of a batch ramp
   if (!training || action.list < 0) return;
   if (action.phase == Phase::finish) {
     ++done_steps_;

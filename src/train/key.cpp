@@ -30,7 +30,8 @@ std::string quoted(const std::string& text) { return fmt::format("\"{}\"", text)
 std::string shown(const std::string& value) { return value.empty() ? "nothing" : value; }
 
 bool is_model(std::string_view key) { return key.starts_with("model."); }
-// Steps, cursor and schedule count in batches of one size; another model has other tensors.
+// Steps, cursor and schedule count in the batches that the run began with; another model has other
+// tensors.
 bool is_fixed(std::string_view key) { return is_model(key) || key.starts_with("batch."); }
 
 }  // namespace
@@ -46,6 +47,10 @@ NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
   lines["fusions"] = quoted(facts.fusions);
   lines["run.isa"] = quoted(facts.isa);
   lines["plan.micro_batch"] = fmt::format("{}", facts.plan.micro_batch);
+  lines["plan.precision"] =
+      quoted(facts.plan.numerics.precision == DType::bf16 ? "bf16" : "float32");
+  lines["plan.state"] = quoted(std::string(name_of(facts.plan.numerics.state)));
+  lines["plan.gradients"] = quoted(std::string(name_of(facts.plan.numerics.gradients)));
   lines["plan.head_chunk"] = fmt::format("{}", facts.plan.head_chunk);
   NumericsKey key;
   for (const auto& [name, value] : lines)

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "train/test_error.h"
+
 namespace sluice {
 namespace {
 
@@ -22,21 +24,11 @@ Config with(std::vector<std::string> overrides) {
   return config;
 }
 
-template <class Body>
-std::string error_of(Body body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), Exit::usage);
-    return e.text();
-  }
-  return "no error";
-}
-
 TEST(Key, is_sorted_lines_of_what_was_resolved) {
   const NumericsKey key = key_of(with({}));
   EXPECT_TRUE(
       key.text.starts_with("backend = \"cpu\"\n"
+                           "batch.ramp = \"\"\n"
                            "batch.sequence = 1024\n"
                            "batch.tokens = 524288\n"
                            "data.checksum = \"00ff\"\n"
@@ -59,8 +51,11 @@ TEST(Key, free_options_leave_it_alone) {
         "run.validate_tokens=1", "run.save_every=1", "run.sample_every=1", "run.sample_prompt=x",
         "run.sample_tokens=1", "run.keep_last=1", "run.log_hashes=true", "run.poison=true",
         "run.name=x", "plan.device=cpu", "plan.recompute=block", "plan.micro_batch=2",
-        "plan.head_chunk=4096", "run.isa=avx512"})
+        "plan.head_chunk=4096"})
     EXPECT_EQ(key_of(with({text})).text, key.text) << text;
+  // What the instruction set decides when it is left to: the precision.
+  EXPECT_EQ(key_of(with({"plan.precision=float32", "run.isa=portable"})).text,
+            key_of(with({"plan.precision=float32"})).text);
 }
 
 TEST(Key, numerics_options_change_it) {

@@ -52,6 +52,7 @@ class Loop {
   // Weights are those after `step`, and every step's row is written.
   void settle(std::int64_t step) {
     report(step);
+    p_.log.refresh();
     p_.trainer.settle();
   }
 
@@ -62,9 +63,10 @@ class Loop {
     const double seconds = std::chrono::duration<double>(result.ended - mark_).count();
     mark_ = result.ended;
     Pace pace;
-    pace.tokens = step * length_.tokens_per_step;
-    pace.tokens_per_second = static_cast<double>(length_.tokens_per_step) / seconds;
-    pace.seconds_left = seconds * static_cast<double>(length_.steps - step);
+    pace.tokens = length_.tokens_after(step);
+    pace.tokens_per_second = static_cast<double>(length_.tokens_of(step)) / seconds;
+    pace.seconds_left =
+        static_cast<double>(length_.tokens() - pace.tokens) / pace.tokens_per_second;
     p_.log.step(result, pace);
     if (!result.finite) throw diverged(p_.trainer, result, p_.files.folder().string());
   }

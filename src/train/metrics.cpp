@@ -1,9 +1,13 @@
 #include "train/metrics.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
 
 #include "core/hash.h"
+#include "planner/flops.h"
 
 namespace sluice {
 namespace {
@@ -27,6 +31,16 @@ void put(std::FILE* file, std::string_view line) {
   std::fflush(file);
 }
 
+// Bytes: the most that were resident so far.
+std::int64_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+// At a terminal the bar tells of the steps; lines of more than one a second tell nobody anything.
+constexpr auto line_pause = std::chrono::seconds(1);
+
 }  // namespace
 }  // namespace sluice
 
@@ -41,28 +55,52 @@ struct fmt::formatter<sluice::Number> : fmt::formatter<double> {
 
 namespace sluice {
 
-MetricsLog::MetricsLog(const std::string& path, std::int64_t steps, bool json)
-    : file_(path), steps_(steps), json_(json) {}
+double utilization_flops(const ModelConfig& model, std::int64_t sequence) {
+  return flops_six_n(model, sequence) + 12.0 * static_cast<double>(model.layers) *
+                                            static_cast<double>(model.width) *
+                                            static_cast<double>(sequence);
+}
+
+MetricsLog::MetricsLog(const std::string& path, const MetricsOptions& options)
+    : file_(path), options_(options), console_(STDERR_FILENO, options.bar && !options.json) {}
 
 void MetricsLog::write(std::string_view row) {
   file_.append(row);
-  if (json_) put(stdout, row);
+  if (options_.json) put(stdout, row);
+}
+
+bool MetricsLog::shows_step(const StepResult& r) {
+  const auto now = std::chrono::steady_clock::now();
+  if (console_.has_bar() && r.finite && r.step != options_.steps && now - line_at_ < line_pause)
+    return false;
+  line_at_ = now;
+  return true;
 }
 
 void MetricsLog::step(const StepResult& r, const Pace& pace) {
+  const double nothing = std::nan("");
+  const double mfu = options_.peak_flops > 0
+                         ? pace.tokens_per_second * options_.flops_per_token / options_.peak_flops
+                         : nothing;
+  const std::int64_t memory = peak_memory();
   write(print(
       buffer_,
-      R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"tokens_per_second":{:.1f}}})",
+      R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"tokens_per_second":{:.1f},"mfu":{},"memory":{}}})",
       r.step, Number{r.loss}, Number{r.grad_norm}, Number{r.lr}, pace.tokens,
-      pace.tokens_per_second));
-  const auto left = static_cast<std::int64_t>(pace.seconds_left);
-  put(stderr,
+      pace.tokens_per_second, Number{mfu}, memory));
+  console_.set({r.step, options_.steps, r.loss, pace.tokens_per_second, mfu, pace.seconds_left});
+  if (!shows_step(r)) return console_.redraw(false);
+  std::array<char, 32> share{}, clock;
+  if (std::isfinite(mfu))
+    fmt::format_to_n(share.data(), share.size() - 1, " | {:.1f}% MFU", 100 * mfu);
+  console_.line(
       print(buffer_,
-            "step {}/{} {:.1f}% | loss {:.4f} | grad norm {:.3f} | lr {:.2e} | {:.0f} tok/s | "
-            "eta {}:{:02}:{:02}",
-            r.step, steps_, 100.0 * static_cast<double>(r.step) / static_cast<double>(steps_),
-            r.loss, r.grad_norm, r.lr, pace.tokens_per_second, left / 3600, left / 60 % 60,
-            left % 60));
+            "step {}/{} {:.1f}% | loss {:.4f} | grad norm {:.3f} | lr {:.2e} | {:.0f} tok/s{} | "
+            "{:.2f} GiB | eta {}",
+            r.step, options_.steps,
+            100.0 * static_cast<double>(r.step) / static_cast<double>(options_.steps), r.loss,
+            r.grad_norm, r.lr, pace.tokens_per_second, share.data(),
+            static_cast<double>(memory) / (1 << 30), clock_text(clock, pace.seconds_left)));
 }
 
 void MetricsLog::validation(std::int64_t step, const Evaluation& e, std::uint64_t digest) {
@@ -71,19 +109,21 @@ void MetricsLog::validation(std::int64_t step, const Evaluation& e, std::uint64_
               R"({{"step":{},"val_loss":{},"val_tokens":{},"bits_per_byte":{},"digest":"{}"}})",
               step, Number{e.loss}, e.tokens, Number{bits}, hex64(digest)));
   if (e.bits_per_byte)
-    put(stderr,
-        print(buffer_, "step {} | validation loss {:.4f} | {:.4f} bits per byte | digest {}", step,
-              e.loss, bits, hex64(digest)));
+    console_.line(print(buffer_,
+                        "step {} | validation loss {:.4f} | {:.4f} bits per byte | digest {}", step,
+                        e.loss, bits, hex64(digest)));
   else
-    put(stderr, print(buffer_, "step {} | validation loss {:.4f} | digest {}", step, e.loss,
-                      hex64(digest)));
+    console_.line(print(buffer_, "step {} | validation loss {:.4f} | digest {}", step, e.loss,
+                        hex64(digest)));
 }
 
 void MetricsLog::saved(std::int64_t step, std::uint64_t digest) {
   write(print(buffer_, R"({{"step":{},"saved":true,"digest":"{}"}})", step, hex64(digest)));
-  put(stderr, print(buffer_, "step {} | saved | digest {}", step, hex64(digest)));
+  console_.line(print(buffer_, "step {} | saved | digest {}", step, hex64(digest)));
 }
 
-void MetricsLog::say(std::string_view line) { put(stderr, line); }
+void MetricsLog::say(std::string_view line) { console_.line(line); }
+
+void MetricsLog::refresh() { console_.redraw(true); }
 
 }  // namespace sluice

@@ -1,5 +1,5 @@
-// The rows and lines that a person and a script see while a run goes: metrics.jsonl and the step
-// line. Text is made in fixed buffers: nothing allocates in the step loop.
+// The rows and lines that a person and a script see while a run goes: metrics.jsonl, the step line
+// and, on a terminal, the bar. Text is made in fixed buffers: nothing allocates in the step loop.
 #pragma once
 
 #include <array>
@@ -7,6 +7,8 @@
 
 #include "checkpoint/metrics_file.h"
 #include "inference/evaluate.h"
+#include "models/config.h"
+#include "train/progress.h"
 #include "train/trainer.h"
 
 namespace sluice {
@@ -18,23 +20,40 @@ struct Pace {
   std::int64_t tokens = 0;  // trained so far
 };
 
+// What training one token takes for model FLOPs utilization (MFU), in FLOPs: 6 N + 12 L D T
+// (Chowdhery et al. 2022, appendix B), N being all parameters, attention's scores all counted,
+// recomputation not.
+double utilization_flops(const ModelConfig& model, std::int64_t sequence);
+
+struct MetricsOptions {
+  std::int64_t steps = 0;
+  bool json = false;           // rows to stdout too
+  bool bar = false;            // stderr is a terminal that can redraw a line
+  double flops_per_token = 0;  // utilization_flops()
+  double peak_flops = 0;       // FLOPs per second that are 100%; 0: not known, there is no MFU
+};
+
 class MetricsLog {
  public:
-  // Rows go to `path`; step lines to stderr; with `json` the rows go to stdout too.
-  MetricsLog(const std::string& path, std::int64_t steps, bool json);
+  // Rows go to `path`; step lines to stderr.
+  MetricsLog(const std::string& path, const MetricsOptions& options);
 
   void step(const StepResult& result, const Pace& pace);
   void validation(std::int64_t step, const Evaluation& evaluation, std::uint64_t digest);
   void saved(std::int64_t step, std::uint64_t digest);
   // One line for a person: samples, warnings.
   void say(std::string_view line);
+  // The bar as it is now: before something that takes its time.
+  void refresh();
 
  private:
   void write(std::string_view row);
+  bool shows_step(const StepResult& result);
 
   MetricsFile file_;
-  std::int64_t steps_;
-  bool json_;
+  MetricsOptions options_;
+  Console console_;
+  std::chrono::steady_clock::time_point line_at_;  // of the last step line
   std::array<char, 1024> buffer_;
 };
 

@@ -1,7 +1,6 @@
 #include "train/planted.h"
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 
 namespace sluice {
@@ -24,10 +23,13 @@ void PlantedFaults::plant(const std::string& name, bool flip, const Program& pro
   });
   if (tensor->layer != action.layer) return;
   const LayerGraph& graph = program.model->of(program.model->kind_of(action.layer));
-  float& number =
-      values[static_cast<std::size_t>(graph.require_value(tensor->value))].values<float>()[0];
-  number = flip ? std::bit_cast<float>(std::bit_cast<std::uint32_t>(number) ^ 1u)
-                : std::numeric_limits<float>::quiet_NaN();
+  const Tensor& weight = values[static_cast<std::size_t>(graph.require_value(tensor->value))];
+  if (flip)
+    static_cast<unsigned char*>(weight.raw())[0] ^= 1u;  // the last bit, in either type
+  else if (weight.dtype() == DType::bf16)
+    weight.data<bf16>()[0] = bf16(std::numeric_limits<float>::quiet_NaN());
+  else
+    weight.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
 }
 
 void PlantedFaults::after(const Program& program, int index, std::span<const Tensor> values) {

@@ -3,6 +3,7 @@
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
+#include "planner/machine.h"
 #include "train/assembly.h"
 #include "train/fit.h"
 #include "train/hash_log.h"
@@ -64,9 +65,48 @@ NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, Isa
   facts.data = data.train.checksum();
   if (data.train.tokenizer()) facts.data += " " + data.train.tokenizer()->hash;
   facts.fusions = fusion_set();
-  facts.formats = "state float32, gradients float32, philox 1";
+  facts.formats = "exact 1, compact 1, int8 1, philox 1";
   facts.plan = plan;
   return numerics_key(config, facts);
+}
+
+// What utilization is stated against, and where that comes from.
+struct Peak {
+  double flops = 0;  // per second; 0: not known
+  std::string text;
+};
+
+Peak peak_of(const TrainRequest& request, const Plan& plan, const CpuBackend::Options& cpu) {
+  const MachineId id{host_facts("").cpu, std::string(name_of(cpu.isa)), cpu.threads};
+  const FoundMachine found = find_machine(request.machine_file, id);
+  const char* precision = plan.numerics.precision == DType::bf16 ? "bf16" : "float32";
+  Peak peak;
+  if (found.machine) peak.flops = product_flops(*found.machine, precision);
+  if (peak.flops > 0)
+    peak.text = fmt::format(
+        "MFU: 6 N + 12 L D T FLOPs a token over {:.3f} TFLOP/s, the {} products of a step as "
+        "`sluice doctor` measured them on {} ({})",
+        peak.flops / 1e12, precision, found.machine->date, request.machine_file);
+  else
+    peak.text = fmt::format(
+        "no MFU: {} (run `sluice doctor`)",
+        found.machine ? fmt::format("{} products were not measured", precision) : found.reason);
+  return peak;
+}
+
+MetricsOptions metrics_options(const TrainRequest& request, std::int64_t steps, double peak) {
+  const Config& config = request.config;
+  return {.steps = steps,
+          .json = request.json,
+          .bar = request.bar,
+          .flops_per_token = utilization_flops(config.model, config.batch.sequence),
+          .peak_flops = peak};
+}
+
+void say_start(MetricsLog& log, const Peak& peak, const RunFiles& files, std::int64_t steps) {
+  log.say("sluice: " + peak.text);
+  for (const std::string& message : files.messages()) log.say("sluice: " + message);
+  if (files.step() >= steps) log.say("sluice: all steps are done already");
 }
 
 std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
@@ -96,16 +136,16 @@ Exit train(const TrainRequest& request) {
   CpuBackend backend(cpu);
   files.open(config, key, *request.faults);
   const RunLength length = length_of(config);
-  MetricsLog log((files.folder() / "metrics.jsonl").string(), length.steps, request.json);
+  const Peak peak = peak_of(request, plan, cpu);
+  MetricsLog log((files.folder() / "metrics.jsonl").string(),
+                 metrics_options(request, length.steps, peak.flops));
   log.say(fmt::format(
-      "sluice: {} in {} | key {} | {} parameters | {} steps of {} tokens | {} micro-batches "
-      "of {} x {} | {} threads, {} | {:.2f} GiB planned",
+      "sluice: {} in {} | key {} | {} parameters | {} | {} micro-batches of {} x {} | {} threads, "
+      "{} | {:.2f} GiB planned",
       config.run.name, files.folder().string(), key.hash(), programs->model->parameters(),
-      length.steps, length.tokens_per_step, plan.micro_batches, plan.micro_batch,
-      config.batch.sequence, cpu.threads, name_of(cpu.isa),
-      static_cast<double>(memory.total) / (1 << 30)));
-  for (const std::string& message : files.messages()) log.say("sluice: " + message);
-  if (files.step() >= length.steps) log.say("sluice: all steps are done already");
+      steps_text(length), plan.micro_batches, plan.micro_batch, config.batch.sequence, cpu.threads,
+      name_of(cpu.isa), static_cast<double>(memory.total) / (1 << 30)));
+  say_start(log, peak, files, length.steps);
 
   std::optional<HashLog> hashes;
   if (config.run.log_hashes)

@@ -19,6 +19,8 @@ struct TrainRequest {
   Faults* faults = nullptr;                       // required
   const std::atomic<int>* stop_signal = nullptr;  // not 0: finish the step, save, exit 75
   bool json = false;                              // step rows to stdout too
+  bool bar = false;          // stderr is a terminal: draw a bar below the lines
+  std::string machine_file;  // what `sluice doctor` measured; empty: nothing
 };
 
 // ok, or requeue after a signal. Everything else is thrown.

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/metrics_file.h"
+#include "checkpoint/state_files.h"
 #include "core/file.h"
 #include "core/hash.h"
 
@@ -101,12 +102,17 @@ void RunFiles::open(const Config& config, const NumericsKey& key, Faults& faults
   write_file_atomic((folder_ / "config.toml").string(), to_toml(config));
 }
 
-void RunFiles::load(Trainer& trainer, const ModelConfig& model) const {
+void RunFiles::load(Trainer& trainer, const ModelConfig& model) {
   const auto access = [&](int layer, const std::string& value) {
     return trainer.tensor(layer, value);
   };
   load_model(resumed_->path, model, trainer.tensors(), access);
-  load_moments(resumed_->path, trainer.tensors(), access);
+  const LoadedState loaded = load_state(resumed_->path, trainer.tensors(), access);
+  if (loaded.began_average) messages_.push_back("the average of the weights begins here");
+  if (loaded.converted) {
+    messages_.push_back("the checkpoint's weights and state were converted to this run's formats");
+    return;  // other bytes: the digest that was saved is of the old ones
+  }
   const std::string expected = resumed_->run.value("digest", "");
   const std::string found = hex64(trainer.digest());
   require(expected == found, [&] {
@@ -125,12 +131,13 @@ void RunFiles::save(const Trainer& trainer, const Config& config, const Numerics
   };
   CheckpointSave save = store_->begin(step);
   save_model(save, config.model, trainer.tensors(), access);
-  save_moments(save, trainer.tensors(), access);
+  save_state(save, trainer.tensors(), access);
   if (!tokenizer_path.empty() && fs::exists(tokenizer_path))
     save.add_file("tokenizer.json", read_file(tokenizer_path));
+  const std::int64_t tokens = length_of(config).tokens_after(step);
   save.commit({{"step", step},
-               {"cursor", step * config.batch.tokens / config.batch.sequence},
-               {"tokens", step * config.batch.tokens},
+               {"cursor", tokens / config.batch.sequence},
+               {"tokens", tokens},
                {"digest", hex64(digest)},
                {"key", key.text},
                {"key_hash", key.hash()},

@@ -30,8 +30,9 @@ class RunFiles {
   // From here on files change: takes the lock, moves metrics rows past the resumed step aside,
   // writes config.toml.
   void open(const Config& config, const NumericsKey& key, Faults& faults);
-  // Weights and moments of the resumed step.
-  void load(Trainer& trainer, const ModelConfig& model) const;
+  // Weights and state of the resumed step, converted when the run's formats are others (said in
+  // messages()).
+  void load(Trainer& trainer, const ModelConfig& model);
 
   // Writes the checkpoint of `step`. Error(Exit::disk) leaves everything as it was.
   void save(const Trainer& trainer, const Config& config, const NumericsKey& key, std::int64_t step,

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "checkpoint/state_files.h"
 #include "graph/initial.h"
+#include "program/build.h"
 
 namespace sluice {
 
@@ -15,13 +17,16 @@ Trainer::Trainer(const Config& config, const Plan& plan, Backend& backend,
       batches_(batches),
       executor_(backend, programs, options),
       tensors_(model_tensors(*programs->model, config.model)),
-      first_(programs->index_of("first")),
-      steady_(programs->index_of("steady")),
       flush_(programs->index_of("flush")),
       derive_(programs->index_of("derive")) {
-  const BatchLayout& layout = programs->named("steady").batch;
-  for (int set = 0; set < 2; ++set)
-    staging_.emplace_back(layout, static_cast<int>(plan.micro_batches));
+  int most = 1;
+  for (std::size_t stretch = 0; stretch < length_.stretches.size(); ++stretch) {
+    first_.push_back(programs->index_of(stretch_name("first", stretch)));
+    steady_.push_back(programs->index_of(stretch_name("steady", stretch)));
+    most =
+        std::max(most, programs->programs[static_cast<std::size_t>(steady_.back())].micro_batches);
+  }
+  for (int set = 0; set < 2; ++set) staging_.emplace_back(programs->named("steady").batch, most);
 }
 
 void Trainer::initialize() {
@@ -31,8 +36,11 @@ void Trainer::initialize() {
   for (int layer = 0; layer < model.layer_count(); ++layer)
     for (const Parameter& p : model.of(model.kind_of(layer)).parameters) {
       const auto seed = static_cast<std::uint64_t>(config_.run.seed);
-      fill_initial(tensor(layer, p.name), p, tensors_[index++].name, seed, scales);
+      const Tensor low = p.low == no_value ? Tensor{} : tensor(layer, "low." + p.name);
+      fill_initial(tensor(layer, p.name), low, p, tensors_[index++].name, seed, scales);
     }
+  begin_averages(tensors_,
+                 [&](int layer, const std::string& value) { return tensor(layer, value); });
 }
 
 void Trainer::derive() {
@@ -44,15 +52,19 @@ void Trainer::enqueue(std::int64_t step) {
   const auto set = static_cast<std::size_t>(step % 2);
   Staging& staging = staging_[set];
   lr_[set] = learning_rate(config_.optim, length_, step - 1);
-  std::int64_t cursor = (step - 1) * plan_.micro_batch * plan_.micro_batches;
-  for (int micro = 0; micro < plan_.micro_batches; ++micro) {
+  const std::size_t stretch = length_.stretch_after(step - 1);
+  const auto program = static_cast<std::size_t>((pending_ ? steady_ : first_)[stretch]);
+  // The number, over the whole run, of the micro-batch's first sequence.
+  std::int64_t cursor = length_.tokens_after(step - 1) / config_.batch.sequence;
+  const int micro_batches = executor_.programs().programs[program].micro_batches;
+  for (int micro = 0; micro < micro_batches; ++micro, cursor += plan_.micro_batch) {
     batches_.fill(cursor, staging.view(micro));
-    cursor += plan_.micro_batch;
     double* control = staging.control(micro);
     control[Control::lr] = lr_[set];
     control[Control::step] = static_cast<double>(step);
+    control[Control::first_row] = static_cast<double>(micro * plan_.micro_batch);
   }
-  tickets_[set] = executor_.enqueue(pending_ ? steady_ : first_, staging.blocks());
+  tickets_[set] = executor_.enqueue(static_cast<int>(program), staging.blocks());
   pending_ = true;
 }
 

@@ -48,8 +48,8 @@ class Trainer {
   void initialize();
   void derive();  // remakes the derived weights after weights were written
 
-  // Fills the batch of `step` (1 is the first) from samples (step-1) * rows … and enqueues it.
-  // Allocates nothing.
+  // Fills the batch of `step` (1 is the first) from the samples that follow those of the steps
+  // before it, and enqueues it. Allocates nothing.
   void enqueue(std::int64_t step);
   // Waits for a step and returns its numbers; the newest or the one before it.
   StepResult result(std::int64_t step);
@@ -68,8 +68,9 @@ class Trainer {
   std::vector<Staging> staging_;  // two sets: one is copied from while the other is filled
   Executor::Ticket tickets_[2] = {};
   double lr_[2] = {};
-  bool pending_ = false;  // an enqueued step's update was not applied yet
-  int first_, steady_, flush_, derive_;
+  bool pending_ = false;             // an enqueued step's update was not applied yet
+  std::vector<int> first_, steady_;  // programs, by stretch of the batch ramp
+  int flush_, derive_;
 };
 
 }  // namespace sluice

@@ -1,7 +1,10 @@
 #include "support/machine.h"
 
 #include <algorithm>
+#include <cstring>
 
+#include "checkpoint/state_files.h"
+#include "core/hash.h"
 #include "core/random.h"
 #include "graph/derive.h"
 #include "graph/initial.h"
@@ -33,6 +36,8 @@ TrainingOptions training_options(const MachineSpec& spec) {
   out.head_chunk = spec.head_chunk;
   out.build.micro_batches = spec.micro_batches;
   out.build.eval_micro_batches = spec.micro_batches;
+  out.numerics = spec.numerics;
+  out.numerics.dropout = spec.model.dropout > 0;
   out.build.recompute = spec.recompute;
   out.build.fuse = spec.fuse;
   out.build.workers.threads = spec.threads;
@@ -118,6 +123,12 @@ std::span<float> Machine::weight(const std::string& name) {
       .first(static_cast<std::size_t>(one.bytes / 4));
 }
 
+std::span<std::byte> Machine::bytes(const std::string& name, const std::string& kind) {
+  const ModelTensor& one = info(name);
+  const Tensor found = tensor(one.layer, kind.empty() ? one.value : kind + "." + one.value);
+  return {static_cast<std::byte*>(found.raw()), static_cast<std::size_t>(found.bytes())};
+}
+
 void Machine::load(const std::filesystem::path& folder) {
   load_model(folder, spec_.model, tensors_,
              [this](int layer, const std::string& value) { return tensor(layer, value); });
@@ -130,12 +141,15 @@ void Machine::initialize(std::uint64_t seed) {
   for (int layer = 0; layer < model.layer_count(); ++layer)
     for (const Parameter& p : model.of(model.kind_of(layer)).parameters) {
       const std::string& name = tensors_[index++].name;
-      fill_initial(tensor(layer, p.name), p, name, seed, spec_.scales);
+      const Tensor low = p.low == no_value ? Tensor{} : tensor(layer, "low." + p.name);
+      fill_initial(tensor(layer, p.name), low, p, name, seed, spec_.scales);
       if (!name.ends_with(".bias")) continue;
       const std::span<float> bias = weight(name);
       for (std::size_t i = 0; i < bias.size(); ++i)
         bias[i] = 0.1f * random_normal(seed, stream_of(name), i);
     }
+  begin_averages(tensors_,
+                 [this](int layer, const std::string& value) { return tensor(layer, value); });
   derive();
 }
 
@@ -153,6 +167,7 @@ void Machine::stage(const Batch& batch, double lr, double number) {
     double* control = staging_->control(micro);
     control[Control::lr] = lr;
     control[Control::step] = number;
+    control[Control::first_row] = static_cast<double>(micro * spec_.shape.batch);
   }
 }
 
@@ -179,10 +194,13 @@ void Machine::settle() {
 Tensors Machine::read(const std::string& prefix, double factor) const {
   Tensors out;
   for (const ModelTensor& one : tensors_) {
-    const std::span<const float> values = tensor(one.layer, prefix + one.value).values<float>();
+    if (one.frozen && !prefix.empty()) continue;
+    const Tensor from = tensor(one.layer, prefix + one.value);
     std::vector<double>& to = out[one.name];
-    to = to_double(values.first(static_cast<std::size_t>(one.bytes / 4)));
-    for (double& value : to) value *= factor;
+    for (std::int64_t i = 0; i < one.count(); ++i)
+      to.push_back(factor * (from.dtype() == DType::bf16
+                                 ? static_cast<double>(static_cast<float>(from.data<bf16>()[i]))
+                                 : static_cast<double>(from.data<float>()[i])));
   }
   return out;
 }
@@ -196,10 +214,24 @@ std::uint64_t Machine::digest() const {
       tensors_, [this](int layer, const std::string& value) { return tensor(layer, value); });
 }
 
+std::uint64_t Machine::state_digest() const {
+  std::uint64_t digest = 0;
+  const auto add = [&](const ModelTensor& one, const std::string& kind) {
+    const Tensor state = tensor(one.layer, kind + "." + one.value);
+    digest = hash64(state.raw(), static_cast<std::size_t>(state.bytes()), digest);
+  };
+  for (const ModelTensor& one : tensors_) {
+    for (const StateTensor& state : one.state) add(one, state.kind);
+    if (one.averaged) add(one, "average");
+  }
+  return digest;
+}
+
 void Machine::copy_weights(Executor& to) const {
   for (const ModelTensor& one : tensors_) {
-    const std::span<const float> from = tensor(one.layer, one.value).values<float>();
-    std::copy(from.begin(), from.end(), to.tensor(one.layer, one.value).data<float>());
+    const Tensor from = tensor(one.layer, one.value);
+    std::memcpy(to.tensor(one.layer, one.value).raw(), from.raw(),
+                static_cast<std::size_t>(from.bytes()));
   }
   to.enqueue(to.programs().index_of("derive"), {});
   to.drain();
@@ -207,7 +239,8 @@ void Machine::copy_weights(Executor& to) const {
 
 std::vector<double> Machine::logits(const Batch& batch) const {
   const BatchShape shape{batch.rows, batch.time};
-  auto model = std::make_shared<ModelGraphs>(build_forward(spec_.model, shape, spec_.scales, 1));
+  auto model = std::make_shared<ModelGraphs>(
+      build_forward(spec_.model, shape, spec_.scales, 1, {.precision = spec_.numerics.precision}));
   loss_to_logits(*model);
   derive_packed_weights(*model);
   BuildOptions options;
@@ -235,6 +268,7 @@ std::vector<double> Machine::logits(const Batch& batch) const {
 std::vector<double> Machine::cached_logits(const Batch& batch, bool one_by_one) const {
   InferenceOptions options;
   options.rows = batch.rows;
+  options.precision = spec_.numerics.precision;
   options.build.fuse = spec_.fuse;
   options.build.workers.threads = spec_.threads;
   auto programs =

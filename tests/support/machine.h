@@ -42,6 +42,7 @@ struct MachineSpec {
   int micro_batches = 1;
   std::int64_t head_chunk = 4096;
   Recompute recompute = Recompute::none;
+  Numerics numerics;  // ema and dropout's seed included; dropout is on when the model has some
   bool fuse = true;
   int threads = 2;
   Isa isa = best_isa();
@@ -70,7 +71,9 @@ class Machine {
   // After weights were written: derive(). `load` and `initialize` do it themselves.
   void load(const std::filesystem::path& folder);
   void initialize(std::uint64_t seed);  // as the trainer does; then every bias from N(0, 0.1²)
-  std::span<float> weight(const std::string& name);  // padding apart
+  std::span<float> weight(const std::string& name);  // of a float32 one, padding apart
+  // Its bytes, whatever its type; and those of what the optimizer keeps beside it ("m", "low" …).
+  std::span<std::byte> bytes(const std::string& name, const std::string& kind = "");
   void derive();
 
   // Runs step `number` (1 is the first) on micro_batches × shape and waits: its gradients are
@@ -79,8 +82,9 @@ class Machine {
   void settle();  // applies the pending update
 
   Tensors weights() const;
-  Tensors gradients() const;  // of the newest step's mean loss
-  std::uint64_t digest() const;
+  Tensors gradients() const;           // of the newest step's mean loss
+  std::uint64_t digest() const;        // of the weights
+  std::uint64_t state_digest() const;  // of everything that the optimizer keeps
   // Logits [rows × time × vocab] of a batch of any size, all tokens at once.
   std::vector<double> logits(const Batch& batch) const;
   // The same of plain rows (positions from 0, one document) by way of the cache of keys and values:

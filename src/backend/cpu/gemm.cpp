@@ -180,20 +180,21 @@ void gemm(Pool& pool, Isa isa, const Gemm& g, std::span<std::byte> workspace) {
     return Error(fmt::format("a matrix product got {} bytes of workspace and needs {}",
                              workspace.size(), gemm_workspace_bytes(pool.threads())));
   });
-  if (g.m <= 0 || g.n <= 0) return;
+  const std::int64_t rows = std::min(g.last_row, g.m) - g.first_row;
+  if (rows <= 0 || g.n <= 0) return;
   void* base = workspace.data();
   std::size_t space = workspace.size();
   float* const scratch = static_cast<float*>(std::align(64, space - 63, base, space));
   const GemmKernel& kernel = gemm_kernel(isa);
-  const Split down(g.m, tile_rows);
+  const Split down(rows, tile_rows);
   const Split across((g.n + panel_columns - 1) / panel_columns,
-                     tile_columns(g.m, g.n) / panel_columns);
+                     tile_columns(rows, g.n) / panel_columns);
   // Neighbouring tasks share columns of B, which is the larger operand where it matters (the head).
   pool.run(down.parts() * across.parts(), [&](std::int64_t task, int worker) {
     const std::int64_t i = task % down.parts();
     const std::int64_t j = task / down.parts();
     float* const mine = scratch + worker * (scratch_bytes / 4);
-    run_tile(kernel, g, down.begin(i), down.size(i), across.begin(j), across.size(j),
+    run_tile(kernel, g, g.first_row + down.begin(i), down.size(i), across.begin(j), across.size(j),
              {.a = mine + block_b_floats, .b = mine});
   });
 }

@@ -48,6 +48,8 @@ struct Gemm {
   bool accumulate = false;
   float alpha = 1.0f;
   const float* bias = nullptr;  // N floats or none. REQUIRES none when accumulating
+  std::int64_t first_row = 0;   // the rows [first_row, last_row) of C are made, as far as there
+  std::int64_t last_row = INT64_MAX;  // are any, and the others left as they are
 };
 
 // Packed B: ceil(N / 16) panels, panel p holding columns 16p … 16p + 15 as [K][16], zeros after

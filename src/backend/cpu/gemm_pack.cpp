@@ -5,6 +5,7 @@
 namespace sluice {
 const GemmKernel& gemm_kernel(Isa isa) {
 #if defined(__x86_64__)
+  isa = vector_isa(isa);
   if (isa == Isa::avx512) return avx512_gemm;
   if (isa == Isa::avx2) return avx2_gemm;
 #endif

@@ -35,5 +35,29 @@ TEST(Isa, AnUnknownNameListsWhatThereIs) {
   }
 }
 
+TEST(Isa, ForcedBf16WithoutItSaysSo) {
+  for (Isa isa : {Isa::avx512_bf16, Isa::amx}) {
+    if (available(isa)) {
+      EXPECT_EQ(parse_isa(name_of(isa)), isa);
+      continue;
+    }
+    try {
+      parse_isa(name_of(isa));
+      FAIL() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Exit::usage);
+      EXPECT_NE(error.text().find("bf16 instructions"), std::string::npos) << error.text();
+      EXPECT_NE(error.text().find(name_of(best_isa())), std::string::npos) << error.text();
+    }
+  }
+}
+
+TEST(Isa, EachHasVectorKernels) {
+  for (Isa isa : available_isas()) {
+    EXPECT_TRUE(available(vector_isa(isa)));
+    EXPECT_EQ(vector_isa(isa) == isa, isa <= Isa::avx512) << name_of(isa);
+  }
+}
+
 }  // namespace
 }  // namespace sluice

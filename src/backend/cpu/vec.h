@@ -7,13 +7,15 @@
 // the linker can never hand AVX-512 code to another file; kernels must do likewise and must not
 // call inline functions of the standard library or of other headers.
 //
-// Vec<isa> has: static load(p), load(p, n), zero(), set(x), iota() = 0 … 15; store(p), store(p, n);
+// Vec<isa> has: static load(p), load(p, n), zero(), set(x), iota() = 0 … 15; store(p), store(p, n),
+// p being float* or bf16* (stores round to nearest even; the bits are those of struct bf16);
 // + - * / and fma(a, b, c) = a * b + c (fused, but for the portable one: two roundings);
 // max(a, b) = a > b ? a : b and min(a, b) = a < b ? a : b (b when either is NaN); sqrt, abs;
 // copy_sign(size, sign); a < b and a <= b give a Mask, & joins two, select(mask, yes, no);
-// pow2(n) = 2ⁿ for whole n in [-126, 127]; reduce_add and reduce_max, both in one order: lane i
-// with lane i + 8, then i + 4, i + 2, i + 1. load(p, n) and store(p, n) touch the first n < 16
-// numbers alone; the other lanes of such a load are 0. No alignment is needed.
+// swap_pairs: lanes 1, 0, 3, 2 …; pow2(n) = 2ⁿ for whole n in [-126, 127]; reduce_add and
+// reduce_max, both in one order: lane i with lane i + 8, then i + 4, i + 2, i + 1. load(p, n) and
+// store(p, n) touch the first n < 16 numbers alone; the other lanes of such a load are 0. No
+// alignment is needed.
 #pragma once
 
 #include "backend/cpu/vec_avx2.h"

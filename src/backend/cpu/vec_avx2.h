@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/cpu/isa.h"
+#include "core/dtype.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -37,6 +38,37 @@ struct Vec<Isa::avx2> {
   void store(float* p, std::int64_t n) const {
     _mm256_maskstore_ps(p, first(n), a);
     _mm256_maskstore_ps(p + 8, first(n - 8), b);
+  }
+  static Vec load(const bf16* p) {
+    return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Vec load(const bf16* p, std::int64_t n) {
+    __m256i halves = _mm256_setzero_si256();
+    __builtin_memcpy(&halves, p, static_cast<std::size_t>(n) * sizeof(bf16));
+    return widened(halves);
+  }
+  void store(bf16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded(*this)); }
+  void store(bf16* p, std::int64_t n) const {
+    const __m256i halves = rounded(*this);
+    __builtin_memcpy(static_cast<void*>(p), &halves, static_cast<std::size_t>(n) * sizeof(bf16));
+  }
+  static Vec widened(__m256i halves) {
+    return {widened(_mm256_castsi256_si128(halves)), widened(_mm256_extracti128_si256(halves, 1))};
+  }
+  static __m256i rounded(Vec x) {
+    const __m256i mixed = _mm256_packus_epi32(rounded(x.a), rounded(x.b));  // a0 b0 a1 b1, fours
+    return _mm256_permute4x64_epi64(mixed, 0xd8);
+  }
+  static __m256 widened(__m128i halves) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  }
+  static __m256i rounded(__m256 x) {
+    const __m256i u = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    const __m256i nearest = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
+    const __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(nearest, quiet, nan), 16);
   }
   // Lanes i < n of eight.
   static __m256i first(std::int64_t n) {
@@ -75,6 +107,9 @@ struct Vec<Isa::avx2> {
   }
   friend Vec select(Mask mask, Vec yes, Vec no) {
     return {_mm256_blendv_ps(no.a, yes.a, mask.a), _mm256_blendv_ps(no.b, yes.b, mask.b)};
+  }
+  friend Vec swap_pairs(Vec x) {
+    return {_mm256_permute_ps(x.a, 0xb1), _mm256_permute_ps(x.b, 0xb1)};
   }
   friend Vec pow2(Vec n) { return {pow2(n.a), pow2(n.b)}; }
   static __m256 pow2(__m256 n) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "backend/cpu/isa.h"
+#include "core/dtype.h"
 
 namespace sluice {
 
@@ -15,6 +16,8 @@ template <>
 struct Vec<Isa::portable> {
   using F = float __attribute__((vector_size(16)));
   using I = std::int32_t __attribute__((vector_size(16)));
+  using U = std::uint32_t __attribute__((vector_size(16)));
+  using Halves = std::uint16_t __attribute__((vector_size(8)));
   struct Mask {
     I m[4];
   };
@@ -40,6 +43,26 @@ struct Vec<Isa::portable> {
   void store(float* p) const { __builtin_memcpy(p, v, sizeof(v)); }
   void store(float* p, std::int64_t n) const {
     __builtin_memcpy(p, v, static_cast<std::size_t>(n) * sizeof(float));
+  }
+  static Vec load(const bf16* p) { return load(p, 16); }
+  static Vec load(const bf16* p, std::int64_t n) {
+    Halves halves[4] = {};
+    __builtin_memcpy(halves, p, static_cast<std::size_t>(n) * sizeof(bf16));
+    Vec r;
+    for (int i = 0; i < 4; ++i) r.v[i] = F(__builtin_convertvector(halves[i], U) << 16);
+    return r;
+  }
+  void store(bf16* p) const { store(p, 16); }
+  void store(bf16* p, std::int64_t n) const {
+    Halves halves[4];
+    for (int i = 0; i < 4; ++i) {
+      const U u = U(v[i]);
+      const U nearest = u + 0x7fffu + ((u >> 16) & 1u);
+      const U nan = U(v[i] != v[i]);
+      const U kept = (nearest & ~nan) | ((u | 0x400000u) & nan);
+      halves[i] = __builtin_convertvector(kept >> 16, Halves);
+    }
+    __builtin_memcpy(static_cast<void*>(p), halves, static_cast<std::size_t>(n) * sizeof(bf16));
   }
 
   friend Vec operator+(Vec a, Vec b) {
@@ -100,6 +123,10 @@ struct Vec<Isa::portable> {
       yes.v[i] = F((I(yes.v[i]) & mask.m[i]) | (I(no.v[i]) & ~mask.m[i]));
     }
     return yes;
+  }
+  friend Vec swap_pairs(Vec a) {
+    for (F& f : a.v) f = F{f[1], f[0], f[3], f[2]};
+    return a;
   }
   friend Vec pow2(Vec n) {
     // The low bits of n + magic are n itself; moved to the exponent's place they scale by 2ⁿ.

@@ -1,5 +1,7 @@
 #include "ops/attention/attention.h"
 
+#include <utility>
+
 #include "ops/rules.h"
 
 namespace sluice::rules {
@@ -20,6 +22,10 @@ Shape check_heads(const Operands& operands, const char* const names[3], Slice q,
       ks.text());
   operands.expect_that(vs == ks, fmt::format("{} like {} {}", names[2], names[1], ks.text()),
                        vs.text());
+  const DType type = operands.dtype(names[0], q.id);
+  operands.expect_that(
+      operands.dtype(names[1], k.id) == type && operands.dtype(names[2], v.id) == type,
+      fmt::format("{} and {} of {}'s type", names[1], names[2], names[0]), "several types");
   return qs;
 }
 
@@ -33,6 +39,11 @@ double causal_pairs(std::int64_t time) {
 // FLOPs of one of the products over (query, key) pairs: H multiply-adds per pair and head.
 double product_flops(const Shape& y, double pairs) {
   return 2.0 * static_cast<double>(y[0].size * y[2].size * y[3].size) * pairs;
+}
+
+void check_dropout(const Operands& operands, const DropoutKey& key, Id control) {
+  operands.expect_that(key.rate >= 0 && key.rate < 1, "0 <= rate < 1", fmt::format("{}", key.rate));
+  if (key.rate > 0) operands.expect_count("control", control, Control::slots, DType::f64);
 }
 
 // A fused gradient is written whole: every part of it is one of the three results.
@@ -58,8 +69,10 @@ void check(const Attention& op, Types types) {
   const Operands operands(op.name, types);
   const char* const names[3] = {"q", "k", "v"};
   const Shape qs = check_heads(operands, names, op.q, op.k, op.v);
-  operands.expect("y", op.y, qs);
+  const DType type = operands.dtype("q", op.q.id);
+  operands.expect("y", op.y, qs, type);
   operands.expect_if_present("lse", op.lse, statistics_shape(qs));
+  check_dropout(operands, op.dropout, op.control);
   if (op.lengths == no_value) {
     operands.expect_that(op.k_cache == no_value && op.v_cache == no_value,
                          "caches only together with lengths", "a cache without lengths");
@@ -70,10 +83,10 @@ void check(const Attention& op, Types types) {
   operands.expect("lengths", op.lengths, {qs[0]}, DType::i32);
   const Shape& cache = operands.at("k_cache", op.k_cache).shape;
   const Shape ks = operands.heads("k", op.k);
-  operands.expect_that(cache.has(Axis::time), "k_cache f32[B T N H]", cache.text());
+  operands.expect_that(cache.has(Axis::time), "k_cache [B T N H]", cache.text());
   const Shape expected = ks.with(Axis::time, cache.size(Axis::time));
-  operands.expect("k_cache", op.k_cache, expected);
-  operands.expect("v_cache", op.v_cache, expected);
+  operands.expect("k_cache", op.k_cache, expected, type);
+  operands.expect("v_cache", op.v_cache, expected, type);
 }
 
 void check(const AttentionGrad& op, Types types) {
@@ -86,8 +99,13 @@ void check(const AttentionGrad& op, Types types) {
   operands.expect_that(operands.heads("dk", op.dk) == operands.heads("k", op.k), "dk like k",
                        operands.heads("dk", op.dk).text());
   check_all_parts(operands, op);
-  operands.expect("y", op.y, qs);
-  operands.expect("dy", op.dy, qs);
+  const DType type = operands.dtype("q", op.q.id);
+  for (const auto& [what, id] : {std::pair{"dq", op.dq.id}, {"y", op.y}, {"dy", op.dy}})
+    operands.expect_that(operands.dtype(what, id) == type, fmt::format("{} of q's type", what),
+                         std::string(name_of(operands.dtype(what, id))));
+  operands.expect("y", op.y, qs, type);
+  operands.expect("dy", op.dy, qs, type);
+  check_dropout(operands, op.dropout, op.control);
   operands.expect("lse", op.lse, statistics_shape(qs));
   operands.expect("starts", op.starts, token_axes(qs), DType::i32);
 }
@@ -128,7 +146,9 @@ void gradient(const Attention& op, GradientBuilder& builder) {
                                    .dq = dq,
                                    .dk = dk,
                                    .dv = dv,
-                                   .scale = op.scale});
+                                   .scale = op.scale,
+                                   .control = op.control,
+                                   .dropout = op.dropout});
   // Slices of one fused value share one gradient, which is declared once.
   if (builder.wants(op.q.id)) builder.add(op.q.id, dq.id);
   if (builder.wants(op.k.id) && dk.id != dq.id) builder.add(op.k.id, dk.id);

@@ -1,6 +1,7 @@
 // Causal attention: one struct for training, prefill and decoding; the model does not know which.
 #pragma once
 
+#include "ops/dropout/dropout.h"
 #include "ops/op.h"
 
 namespace sluice {
@@ -10,6 +11,8 @@ namespace sluice {
 // or values of their own), y [B Tq N H], lse f32 [B N Tq] = log of the softmax's denominator
 // (natural log, scores scaled), kept for backward.
 //   Training: token t sees starts[b t] <= j <= t (starts i32 [B T]: first token of its document).
+//             Probabilities are dropped by `dropout` after the softmax (lse is that of all keys):
+//             element ((row * N + n) * T + t) * round_up(T, 4) + j, row counting over the step.
 //   Cached:   k and v are first written to the caches [B Tmax K H] at lengths[b] + t, then token t
 //             sees 0 <= j <= lengths[b] + t of the cache; starts is absent. lengths i32 [B].
 // No kernel stores Tq x T scores.
@@ -20,6 +23,8 @@ struct Attention {
   Id lengths = no_value, k_cache = no_value, v_cache = no_value;
   Id y = no_value, lse = no_value;
   float scale = 1;
+  Id control = no_value;  // present when something is dropped
+  DropoutKey dropout = {};
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.q.id, Access::read);
@@ -29,6 +34,7 @@ struct Attention {
     visit(op.lengths, Access::read);
     visit(op.k_cache, Access::update);
     visit(op.v_cache, Access::update);
+    visit(op.control, Access::read);
     visit(op.y, Access::write);
     visit(op.lse, Access::write);
   }
@@ -42,6 +48,8 @@ struct AttentionGrad {
   Id starts, y, lse, dy;
   Slice dq, dk, dv;
   float scale = 1;
+  Id control = no_value;
+  DropoutKey dropout = {};
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.q.id, Access::read);
@@ -51,6 +59,7 @@ struct AttentionGrad {
     visit(op.y, Access::read);
     visit(op.lse, Access::read);
     visit(op.dy, Access::read);
+    visit(op.control, Access::read);
     visit(op.dq.id, Access::write);
     visit(op.dk.id, Access::write);
     visit(op.dv.id, Access::write);

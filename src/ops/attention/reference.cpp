@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/random.h"
 #include "ops/loops.h"
 
 namespace sluice::loops {
@@ -48,6 +49,32 @@ Span visible(const Loop& loop, Id starts, Id lengths, std::int64_t time, std::in
   return {static_cast<std::int64_t>(at(loop.in(starts), b * time + t)), t};
 }
 
+// What the probability of query (b, n, t) for key j is multiplied by: 0 or 1 / (1 - rate).
+class Kept {
+ public:
+  Kept(const Loop& loop, const DropoutKey& key, Id control, std::int64_t heads, std::int64_t time)
+      : key_(key), heads_(heads), time_(time) {
+    if (key.rate == 0) return;
+    const auto& now = loop.in(control);
+    first_row_ = static_cast<std::int64_t>(at(now, Control::first_row));
+    stream_ =
+        dropout_stream(key.stream, loop.layer(), static_cast<std::int64_t>(at(now, Control::step)));
+  }
+
+  double operator()(std::int64_t b, std::int64_t n, std::int64_t t, std::int64_t j) const {
+    if (key_.rate == 0) return 1;
+    const std::int64_t query = ((first_row_ + b) * heads_ + n) * time_ + t;
+    const auto element = static_cast<std::uint64_t>(query * ((time_ + 3) / 4 * 4) + j);
+    if (random_bits(key_.seed, stream_, element) < dropout_threshold(key_.rate)) return 0;
+    return 1 / (1 - static_cast<double>(key_.rate));
+  }
+
+ private:
+  DropoutKey key_;
+  std::int64_t heads_, time_, first_row_ = 0;
+  std::uint64_t stream_ = 0;
+};
+
 // The new keys (or values) take their places in the cache.
 void append(Loop& loop, Slice from, Id cache, Id lengths) {
   const auto source = read(loop, from);
@@ -81,6 +108,7 @@ void reference(const Attention& op, Loop& loop) {
   const Heads<std::vector<double>> y(loop.out(op.y), shape, {op.y});
   const std::int64_t time = q.time();
   const std::int64_t group = q.heads() / k.heads();
+  const Kept kept(loop, cached ? DropoutKey{} : op.dropout, op.control, q.heads(), time);
   std::vector<double> scores;
   if (op.lse != no_value) loop.out(op.lse);
   for (std::int64_t b = 0; b < shape.size(Axis::batch); ++b)
@@ -99,7 +127,7 @@ void reference(const Attention& op, Loop& loop) {
         for (std::int64_t j = keys.first; j <= keys.last; ++j)
           sum += std::exp(at(scores, j) - largest);
         for (std::int64_t j = keys.first; j <= keys.last; ++j) {
-          const double p = std::exp(at(scores, j) - largest) / sum;
+          const double p = kept(b, n, t, j) * std::exp(at(scores, j) - largest) / sum;
           for (std::int64_t h = 0; h < q.head(); ++h) y(b, t, n, h) += p * v(b, j, n / group, h);
         }
         if (op.lse != no_value)
@@ -107,8 +135,8 @@ void reference(const Attention& op, Loop& loop) {
       }
 }
 
-// p = softmax(s), s = scale q k:  dv += p dy;  dp = dy v;  ds = p (dp - Σ p dp);
-// dq += scale ds k;  dk += scale ds q.
+// p = softmax(s), s = scale q k, m what p was multiplied by when some were dropped:
+// dv += m p dy;  dp = m dy v;  ds = p (dp - Σ p dp);  dq += scale ds k;  dk += scale ds q.
 void reference(const AttentionGrad& op, Loop& loop) {
   const auto q = read(loop, op.q);
   const auto k = read(loop, op.k);
@@ -123,6 +151,7 @@ void reference(const AttentionGrad& op, Loop& loop) {
   const auto dv = gradient(op.dv);
   const std::int64_t time = q.time();
   const std::int64_t group = q.heads() / k.heads();
+  const Kept kept(loop, op.dropout, op.control, q.heads(), time);
   std::vector<double> p(static_cast<std::size_t>(time));
   std::vector<double> dp(static_cast<std::size_t>(time));
   for (std::int64_t b = 0; b < loop.shape(op.y).size(Axis::batch); ++b)
@@ -138,6 +167,7 @@ void reference(const AttentionGrad& op, Loop& loop) {
             score += op.scale * q(b, t, n, h) * k(b, j, n / group, h);
             at(dp, j) += dy(b, t, n, h) * v(b, j, n / group, h);
           }
+          at(dp, j) *= kept(b, n, t, j);
           at(p, j) = std::exp(score - lse);
           delta += at(p, j) * at(dp, j);
         }
@@ -146,7 +176,7 @@ void reference(const AttentionGrad& op, Loop& loop) {
           for (std::int64_t h = 0; h < q.head(); ++h) {
             dq(b, t, n, h) += op.scale * ds * k(b, j, n / group, h);
             dk(b, j, n / group, h) += op.scale * ds * q(b, t, n, h);
-            dv(b, j, n / group, h) += at(p, j) * dy(b, t, n, h);
+            dv(b, j, n / group, h) += kept(b, n, t, j) * at(p, j) * dy(b, t, n, h);
           }
         }
       }

@@ -6,8 +6,8 @@
 namespace sluice {
 
 // packed = the tiles that a backend's matrix product wants of the right-hand side B [k n], where B
-// is the weight read as [k n], or its transpose when the weight is stored [n k]. packed f32 [Y
-// floats].
+// is the weight read as [k n], or its transpose when the weight is stored [n k]. packed [Y
+// numbers], of w's type.
 struct Pack {
   static constexpr const char* name = "pack";
   Id w, packed;
@@ -20,7 +20,9 @@ struct Pack {
   }
 };
 
-// Float count of packed tiles: panels of 16 columns, k rows each, the last one padded with zeros.
-inline std::int64_t packed_count(std::int64_t k, std::int64_t n) { return (n + 15) / 16 * 16 * k; }
+// Numbers in packed tiles: panels of 16 columns, padded with zeros; bf16 lies in pairs of rows.
+inline std::int64_t packed_count(std::int64_t k, std::int64_t n, DType type = DType::f32) {
+  return (n + 15) / 16 * 16 * (type == DType::bf16 ? (k + 1) / 2 * 2 : k);
+}
 
 }  // namespace sluice

@@ -17,16 +17,15 @@ double count_of(Types types, Id id) { return static_cast<double>(shape_of(types,
 void check(const Add& op, Types types) {
   const Operands operands(op.name, types);
   const Shape& shape = operands.at("a", op.a).shape;
-  operands.expect("a", op.a, shape);
-  operands.expect("b", op.b, shape);
-  operands.expect("y", op.y, shape);
+  const DType type = operands.floating("a", op.a);
+  operands.expect("b", op.b, shape, type);
+  operands.expect("y", op.y, shape, type);
 }
 
 void check(const Scale& op, Types types) {
   const Operands operands(op.name, types);
   const Shape& shape = operands.at("x", op.x).shape;
-  operands.expect("x", op.x, shape);
-  operands.expect("y", op.y, shape);
+  operands.expect("y", op.y, shape, operands.floating("x", op.x));
 }
 
 void check(const Cast& op, Types types) {

@@ -2,16 +2,6 @@
 
 namespace sluice::loops {
 
-namespace {
-
-// What a value of type `to` keeps of x. Float32 stands for "as exact as can be" here, so that
-// finite differences see a smooth function; only bfloat16 rounds.
-double rounded(double x, DType to) {
-  return to == DType::bf16 ? static_cast<float>(bf16(static_cast<float>(x))) : x;
-}
-
-}  // namespace
-
 void reference(const Add& op, Loop& loop) {
   const auto& a = loop.in(op.a);
   const auto& b = loop.in(op.b);

@@ -7,16 +7,15 @@ namespace sluice::rules {
 void check(const Gelu& op, Types types) {
   const Operands operands(op.name, types);
   const Shape& shape = operands.at("x", op.x).shape;
-  operands.expect("x", op.x, shape);
-  operands.expect("y", op.y, shape);
+  operands.expect("y", op.y, shape, operands.floating("x", op.x));
 }
 
 void check(const GeluGrad& op, Types types) {
   const Operands operands(op.name, types);
   const Shape& shape = operands.at("x", op.x).shape;
-  operands.expect("x", op.x, shape);
-  operands.expect("dy", op.dy, shape);
-  operands.expect("dx", op.dx, shape);
+  const DType type = operands.floating("x", op.x);
+  operands.expect("dy", op.dy, shape, type);
+  operands.expect("dx", op.dx, shape, type);
 }
 
 // The transcendental is counted as ten operations: the op is bound by memory anyway.

@@ -35,7 +35,7 @@ void reference(const Gelu& op, Loop& loop) {
 
 void reference(const GeluGrad& op, Loop& loop) {
   const auto& x = loop.in(op.x);
-  const auto& dy = loop.in(op.dy);
+  const std::vector<double> dy = loop.in(op.dy);  // dx may be the same value
   auto& dx = loop.out(op.dx);
   for (std::size_t i = 0; i < dx.size(); ++i) dx[i] = dy[i] * gelu_slope(x[i], op.form);
 }

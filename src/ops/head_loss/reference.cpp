@@ -55,10 +55,12 @@ void reference(const HeadLoss& op, Loop& loop) {
     at(stats, 1) += weight;
     if (op.dx == no_value) continue;
     for (std::int64_t v = 0; v < op.vocab; ++v) {
-      const double dlogit = weight * (std::exp(at(logits, v) - log_sum) - (v == target ? 1 : 0));
+      const double dlogit = rounded(
+          weight * (std::exp(at(logits, v) - log_sum) - (v == target ? 1 : 0)), loop.dtype(op.x));
       for (std::int64_t d = 0; d < width; ++d) {
         at(loop.update(op.dx), t * width + d) += op.scale * dlogit * at(w, v * width + d);
-        at(loop.update(op.dw), v * width + d) += op.scale * dlogit * at(x, t * width + d);
+        if (op.dw != no_value)
+          at(loop.update(op.dw), v * width + d) += op.scale * dlogit * at(x, t * width + d);
       }
       if (op.dbias != no_value) at(loop.update(op.dbias), v) += dlogit;
     }

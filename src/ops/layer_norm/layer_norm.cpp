@@ -11,8 +11,7 @@ double count_of(Types types, Id id) { return static_cast<double>(shape_of(types,
 // What every form shares: x [B T D], statistics [B T].
 Shape check_statistics(const Operands& operands, const char* x_name, Id x, Id mean, Id rstd) {
   const Shape& shape = operands.activation(x_name, x);
-  operands.expect_that(shape.rank() == 3, fmt::format("{} f32[B T D]", x_name),
-                       "f32" + shape.text());
+  operands.expect_that(shape.rank() == 3, fmt::format("{} [B T D]", x_name), shape.text());
   operands.expect("mean", mean, token_axes(shape));
   operands.expect("rstd", rstd, token_axes(shape));
   return {shape[2]};
@@ -23,7 +22,7 @@ Shape check_statistics(const Operands& operands, const char* x_name, Id x, Id me
 void check(const LayerNorm& op, Types types) {
   const Operands operands(op.name, types);
   const Shape row = check_statistics(operands, "x", op.x, op.mean, op.rstd);
-  operands.expect("y", op.y, shape_of(types, op.x));
+  operands.expect("y", op.y, shape_of(types, op.x), operands.dtype("x", op.x));
   operands.expect("gain", op.gain, row);
   operands.expect_if_present("bias", op.bias, row);
 }
@@ -31,9 +30,9 @@ void check(const LayerNorm& op, Types types) {
 void check(const ResidualNorm& op, Types types) {
   const Operands operands(op.name, types);
   const Shape row = check_statistics(operands, "a", op.a, op.mean, op.rstd);
-  operands.expect("b", op.b, shape_of(types, op.a));
-  operands.expect("sum", op.sum, shape_of(types, op.a));
-  operands.expect("y", op.y, shape_of(types, op.a));
+  operands.expect("b", op.b, shape_of(types, op.a), operands.dtype("a", op.a));
+  operands.expect("sum", op.sum, shape_of(types, op.a), operands.dtype("a", op.a));
+  operands.expect("y", op.y, shape_of(types, op.a), operands.dtype("a", op.a));
   operands.expect("gain", op.gain, row);
   operands.expect_if_present("bias", op.bias, row);
 }
@@ -42,15 +41,16 @@ void check(const LayerNormGradInput& op, Types types) {
   const Operands operands(op.name, types);
   const Shape row = check_statistics(operands, "x", op.x, op.mean, op.rstd);
   operands.expect("gain", op.gain, row);
-  operands.expect("dy", op.dy, shape_of(types, op.x));
-  operands.expect("dx", op.dx, shape_of(types, op.x));
+  operands.expect("dy", op.dy, shape_of(types, op.x), operands.dtype("x", op.x));
+  operands.expect("dx", op.dx, shape_of(types, op.x), operands.dtype("x", op.x));
 }
 
 void check(const LayerNormGradWeight& op, Types types) {
   const Operands operands(op.name, types);
   const Shape row = check_statistics(operands, "x", op.x, op.mean, op.rstd);
-  operands.expect("dy", op.dy, shape_of(types, op.x));
-  operands.expect("dgain", op.dgain, row);
+  operands.expect("dy", op.dy, shape_of(types, op.x), operands.dtype("x", op.x));
+  operands.expect_that(op.dgain != no_value || op.dbias != no_value, "dgain or dbias", "neither");
+  operands.expect_if_present("dgain", op.dgain, row);
   operands.expect_if_present("dbias", op.dbias, row);
 }
 
@@ -84,13 +84,11 @@ void gradient(const LayerNorm& op, GradientBuilder& builder) {
         .x = op.x, .gain = op.gain, .mean = op.mean, .rstd = op.rstd, .dy = dy, .dx = dx});
     builder.add(op.x, dx);
   }
-  builder.emit_weight(
-      LayerNormGradWeight{.x = op.x,
-                          .mean = op.mean,
-                          .rstd = op.rstd,
-                          .dy = dy,
-                          .dgain = builder.accumulator(op.gain),
-                          .dbias = op.bias == no_value ? no_value : builder.accumulator(op.bias)});
+  const Id dgain = builder.accumulator(op.gain);
+  const Id dbias = op.bias == no_value ? no_value : builder.accumulator(op.bias);
+  if (dgain == no_value && dbias == no_value) return;  // both are frozen
+  builder.emit_weight(LayerNormGradWeight{
+      .x = op.x, .mean = op.mean, .rstd = op.rstd, .dy = dy, .dgain = dgain, .dbias = dbias});
 }
 
 void gradient(const ResidualNorm& op, GradientBuilder&) {

@@ -35,6 +35,7 @@ void reference(const LayerNorm& op, Loop& loop) { normalise(loop, loop.in(op.x),
 
 void reference(const ResidualNorm& op, Loop& loop) {
   reference(Add{.a = op.a, .b = op.b, .y = op.sum, .scale_b = op.scale_b}, loop);
+  for (double& x : loop.update(op.sum)) x = rounded(x, loop.dtype(op.sum));  // as it is stored
   const LayerNorm norm{.x = op.sum,
                        .gain = op.gain,
                        .bias = op.bias,
@@ -74,10 +75,11 @@ void reference(const LayerNormGradInput& op, Loop& loop) {
 void reference(const LayerNormGradWeight& op, Loop& loop) {
   const auto& x = loop.in(op.x);
   const auto& dy = loop.in(op.dy);
-  auto& dgain = loop.accumulator(op.dgain);
   const std::int64_t width = loop.shape(op.x).last();
   const std::int64_t rows = loop.shape(op.x).rows();
-  for (std::int64_t t = 0; t < rows; ++t) {
+  if (op.dgain != no_value) loop.accumulator(op.dgain);
+  for (std::int64_t t = 0; op.dgain != no_value && t < rows; ++t) {
+    auto& dgain = loop.update(op.dgain);
     const double mu = at(loop.in(op.mean), t);
     const double r = at(loop.in(op.rstd), t);
     for (std::int64_t d = 0; d < width; ++d)

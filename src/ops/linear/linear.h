@@ -2,6 +2,7 @@
 // Conv1D stores [in out], torch.nn.Linear stores [out in].
 #pragma once
 
+#include "ops/gelu/gelu.h"
 #include "ops/op.h"
 
 namespace sluice {
@@ -41,7 +42,46 @@ struct LinearGradInput {
   }
 };
 
-// dW (+)= scale * (xᵀ · dy), in W's layout; dbias (+)= column sums of dy, or absent.
+// Fused: h = scale * (x · W) + bias, rounded to its type, and y = gelu(h). Made by fuse().
+struct LinearGelu {
+  static constexpr const char* name = "linear_gelu";
+  Id x, w, bias, h, y;
+  bool out_in = false;
+  float scale = 1;
+  GeluForm form = GeluForm::exact;
+  Id packed = no_value;
+  template <class Self, class Visit>
+  static void operands(Self& op, Visit visit) {
+    visit(op.x, Access::read);
+    visit(op.w, Access::read);
+    visit(op.bias, Access::read);
+    visit(op.packed, Access::read);
+    visit(op.h, Access::write);
+    visit(op.y, Access::write);
+  }
+};
+
+// Fused: dh = gelu'(h) * (scale * (dy · Wᵀ), rounded to dh's type): the gradient that passes
+// through the linear map and the GELU before it. Made by fuse().
+struct LinearGeluGrad {
+  static constexpr const char* name = "linear_gelu_grad";
+  Id dy, w, h, dh;
+  bool out_in = false;
+  float scale = 1;
+  GeluForm form = GeluForm::exact;
+  Id packed = no_value;
+  template <class Self, class Visit>
+  static void operands(Self& op, Visit visit) {
+    visit(op.dy, Access::read);
+    visit(op.w, Access::read);
+    visit(op.h, Access::read);
+    visit(op.packed, Access::read);
+    visit(op.dh, Access::write);
+  }
+};
+
+// dW (+)= scale * (xᵀ · dy), in W's layout; dbias (+)= column sums of dy. One of the two may be
+// absent (a frozen one), and without dw x is too.
 struct LinearGradWeight {
   static constexpr const char* name = "linear_grad_weight";
   Id x, dy, dw, dbias;

@@ -13,6 +13,11 @@ struct Layout {
   }
 };
 
+// To what its type keeps: it is stored before anything else reads it.
+void round_value(Loop& loop, Id id) {
+  for (double& x : loop.update(id)) x = rounded(x, loop.dtype(id));
+}
+
 }  // namespace
 
 void reference(const Linear& op, Loop& loop) {
@@ -44,20 +49,34 @@ void reference(const LinearGradInput& op, Loop& loop) {
     }
 }
 
+void reference(const LinearGelu& op, Loop& loop) {
+  reference(Linear{op.x, op.w, op.bias, op.h, op.out_in, op.scale}, loop);
+  round_value(loop, op.h);
+  reference(Gelu{op.h, op.y, op.form}, loop);
+}
+
+void reference(const LinearGeluGrad& op, Loop& loop) {
+  reference(LinearGradInput{op.dy, op.w, op.dh, op.out_in, op.scale}, loop);
+  round_value(loop, op.dh);
+  reference(GeluGrad{.x = op.h, .dy = op.dh, .dx = op.dh, .form = op.form}, loop);
+}
+
 void reference(const LinearGradWeight& op, Loop& loop) {
-  const auto& x = loop.in(op.x);
   const auto& dy = loop.in(op.dy);
-  auto& dw = loop.accumulator(op.dw);
-  const Layout entry{loop.features_of(op.x), loop.features_of(op.dy), op.out_in};
-  const std::int64_t count = loop.tokens_of(op.x);
-  for (std::int64_t t = 0; t < count; ++t)
-    for (std::int64_t i = 0; i < entry.in; ++i)
-      for (std::int64_t o = 0; o < entry.out; ++o)
-        at(dw, entry(i, o)) += op.scale * at(x, t * entry.in + i) * at(dy, t * entry.out + o);
+  const std::int64_t count = loop.tokens_of(op.dy), out = loop.features_of(op.dy);
+  if (op.dw != no_value) {
+    const Layout entry{loop.features_of(op.x), out, op.out_in};
+    const auto& x = loop.in(op.x);
+    auto& dw = loop.accumulator(op.dw);
+    for (std::int64_t t = 0; t < count; ++t)
+      for (std::int64_t i = 0; i < entry.in; ++i)
+        for (std::int64_t o = 0; o < entry.out; ++o)
+          at(dw, entry(i, o)) += op.scale * at(x, t * entry.in + i) * at(dy, t * entry.out + o);
+  }
   if (op.dbias == no_value) return;
   auto& dbias = loop.accumulator(op.dbias);
   for (std::int64_t t = 0; t < count; ++t)
-    for (std::int64_t o = 0; o < entry.out; ++o) at(dbias, o) += at(dy, t * entry.out + o);
+    for (std::int64_t o = 0; o < out; ++o) at(dbias, o) += at(dy, t * out + o);
 }
 
 }  // namespace sluice::loops

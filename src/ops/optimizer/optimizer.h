@@ -19,8 +19,8 @@ struct SquaredNorm {
 };
 
 // Slots of the short float64 tables that programs pass around.
-struct Control {  // written by the host for each step
-  enum : int { lr, step, slots };
+struct Control {                              // written by the host for each step
+  enum : int { lr, step, first_row, slots };  // first_row: of the micro-batch, within the step
 };
 struct Pending {  // the update that the next program applies
   enum : int { lr, step, scale, apply, slots };
@@ -49,12 +49,49 @@ struct FinishStep {
   }
 };
 
-// AdamW (Loshchilov & Hutter 2019), bias-corrected, float32 state. With g = pending.scale *
-// gradient, t = pending.step, lr = pending.lr * part's lr:
+// How gradients rest between the step that made them and the update that uses them. They are summed
+// in float32 and rounded once; the norm, the clip and AdamW see the rounded values. Vectors (rank
+// 1) stay float32.
+enum class GradientFormat : std::uint8_t {
+  f32,
+  bf16,  // to nearest, ties to even
+  int8,  // blocks of 128 within a row, rounded at random: formats.h
+};
+
+// g = g rounded to `format`, in place, as float32 numbers: what storing and loading it would give.
+// int8: element e draws from dropout_stream(stream, layer, control.step) under `seed`; g has rank
+// >= 2. What is not finite stays so (int8: with all of its block).
+struct RoundGradient {
+  static constexpr const char* name = "round_gradient";
+  Id g, control;
+  GradientFormat format = GradientFormat::bf16;
+  std::uint64_t seed = 0, stream = 0;
+  template <class Self, class Visit>
+  static void operands(Self& op, Visit visit) {
+    visit(op.g, Access::update);
+    visit(op.control, Access::read);
+  }
+};
+
+// AdamW (Loshchilov & Hutter 2019), bias-corrected, in float32. With g = pending.scale * gradient,
+// t = pending.step, lr = pending.lr * part's lr:
 //   m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²
 //   w -= lr * ( m/(1-β1ᵗ) / (sqrt(v/(1-β2ᵗ)) + eps) + decay * w )
 // Nothing changes when pending.apply is 0. A weight fused along its parts axis ([D P3 N H]) has one
 // row of multipliers per part; others use row 0. `parts_inner` = numbers per part in a row.
+//
+// Three forms of weight and state, told apart by the types of the operands; the formats are those
+// of ops/optimizer/formats.h:
+//   float32  w, m, v f32.
+//   exact    w bf16 and low i16 are a float32 master; m, v f32. The bits of float32, with a bf16
+//   copy
+//            of the master rounded half up.
+//   compact  w bf16, written rounded at random; m u8 and v u8 in blocks of 128 numbers within a
+//   row,
+//            with float32 scales m_scale, v_scale [rows, blocks]; w has rank >= 2. The division
+//            uses v as read_v() gives it, never too small; the v that is kept goes on from
+//            decode_v(). Element e draws once, from dropout_stream(stream, layer, t) under `seed`:
+//            the upper 16 bits for w, the lower ones for v.
 struct AdamWPart {
   float lr = 1;     // multiplies pending.lr
   float decay = 0;  // the decay itself, its multiplier applied
@@ -62,17 +99,36 @@ struct AdamWPart {
 };
 struct AdamW {
   static constexpr const char* name = "adamw";
-  Id w, g, m, v, pending;
+  Id w, low = no_value, g, m, v, m_scale = no_value, v_scale = no_value, pending;
   float beta1 = 0.9f, beta2 = 0.95f;
   AdamWPart part[3] = {};
   std::int32_t parts = 1;
   std::int64_t parts_inner = 0;
+  std::uint64_t seed = 0, stream = 0;
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.w, Access::update);
+    visit(op.low, Access::update);
     visit(op.g, Access::read);
     visit(op.m, Access::update);
     visit(op.v, Access::update);
+    visit(op.m_scale, Access::update);
+    visit(op.v_scale, Access::update);
+    visit(op.pending, Access::read);
+  }
+};
+
+// average = decay * average + (1 - decay) * w, after the update of w; not when pending.apply is 0.
+// w as AdamW's: f32, bf16, or with low a master. average f32.
+struct Ema {
+  static constexpr const char* name = "ema";
+  Id w, low = no_value, average, pending;
+  float decay = 0.999f;
+  template <class Self, class Visit>
+  static void operands(Self& op, Visit visit) {
+    visit(op.w, Access::read);
+    visit(op.low, Access::read);
+    visit(op.average, Access::update);
     visit(op.pending, Access::read);
   }
 };

@@ -82,7 +82,7 @@ struct Finish {
   Finish(double loss_sum, double weight, double step, float clip, double norm = 9) {
     op.stats = f.numbers({{S, 2}}, DType::f64, {loss_sum, weight});
     op.norms = f.numbers({{S, 2}}, DType::f64, {norm, 16});
-    op.control = f.numbers({{S, Control::slots}}, DType::f64, {0.25, step});
+    op.control = f.numbers({{S, Control::slots}}, DType::f64, {0.25, step, 0});
     op.pending = f.poisoned({{S, Pending::slots}}, DType::f64);
     op.results = f.numbers({{S, 2 * Results::slots}}, DType::f64,
                            std::vector<double>(2 * Results::slots, -9));

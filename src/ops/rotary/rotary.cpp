@@ -7,7 +7,7 @@ namespace sluice::rules {
 void check(const Rotary& op, Types types) {
   const Operands operands(op.name, types);
   const Shape shape = operands.heads("x", {op.x});
-  operands.expect("y", op.y, shape);
+  operands.expect("y", op.y, shape, operands.dtype("x", op.x));
   operands.expect("positions", op.positions, token_axes(shape), DType::i32);
   operands.expect_that(op.dims >= 0 && op.dims % 2 == 0 && op.dims <= shape.last(),
                        fmt::format("an even number of turned numbers, at most {}", shape.last()),

@@ -106,20 +106,45 @@ struct World {
   }
 };
 
-template <class OneOp>
-void run_tiles(CpuBackend& cpu, const Frame& frame, const OneOp& op, Tiles tiles) {
-  if constexpr (requires { run(cpu, frame, op, tiles); }) {
-    run(cpu, frame, op, tiles);
-  } else {
-    throw Error(fmt::format("{} is not cut into tiles", op.name));
-  }
+void run_tiles(CpuBackend& cpu, const World& world, const Case& one, Tiles tiles) {
+  std::visit(
+      [&](const auto& op) {
+        if constexpr (requires { run(cpu, world.frame(), op, tiles); }) {
+          run(cpu, world.frame(), op, tiles);
+        } else {
+          throw Error(fmt::format("{} is not cut into tiles", op.name));
+        }
+      },
+      one.op);
+}
+
+// Rows of the large tensor; its last tile is an odd one.
+std::int64_t large_rows(const Case& one) {
+  return border / one.columns + 3 * one.tile / one.columns + 1;
 }
 
 // The tiles of the large tensor that matter.
-std::vector<std::int64_t> places(const Case& one, std::int64_t rows) {
-  const std::int64_t tiles = (rows * one.columns + one.tile - 1) / one.tile;
+std::vector<std::int64_t> places(const Case& one) {
+  const std::int64_t tiles = (large_rows(one) * one.columns + one.tile - 1) / one.tile;
   return {0, border / one.tile - 1, border / one.tile, tiles - 1};
 }
+
+// One tile of the large tensor, and a small world of nothing else: its rows, its numbers.
+struct Twin {
+  std::int64_t first, last;  // rows of the large tensor
+  World small;
+
+  // The op runs in both.
+  Twin(CpuBackend& cpu, const Case& one, World& large, std::int64_t tile)
+      : first(tile * one.tile / one.columns),
+        last(std::min(large_rows(one), first + one.tile / one.columns)),
+        small(one, last - first) {
+    large.fill(one, first, last, first);
+    small.fill(one, 0, last - first, first);
+    run_tiles(cpu, large, one, {tile, tile + 1});
+    run_tiles(cpu, small, one, {});
+  }
+};
 
 bool same(const Tensor& large, std::int64_t at, const Tensor& small, std::int64_t count) {
   const std::int64_t size = size_of(large.dtype());
@@ -129,21 +154,10 @@ bool same(const Tensor& large, std::int64_t at, const Tensor& small, std::int64_
 
 void check_beyond(CpuBackend& cpu, const Case& one) {
   SCOPED_TRACE(one.label);
-  // An odd last tile.
-  const std::int64_t rows = border / one.columns + 3 * one.tile / one.columns + 1;
-  World large(one, rows);
-  for (const std::int64_t tile : places(one, rows)) {
-    const std::int64_t first = tile * one.tile / one.columns;
-    const std::int64_t last = std::min(rows, first + one.tile / one.columns);
-    World small(one, last - first);
-    large.fill(one, first, last, first);
-    small.fill(one, 0, last - first, first);
-    std::visit(
-        [&](const auto& op) {
-          run_tiles(cpu, large.frame(), op, {tile, tile + 1});
-        },
-        one.op);
-    std::visit([&](const auto& op) { run_tiles(cpu, small.frame(), op, Tiles{}); }, one.op);
+  World large(one, large_rows(one));
+  for (const std::int64_t tile : places(one)) {
+    const Twin twin(cpu, one, large, tile);
+    const auto& [first, last, small] = twin;
     for (std::size_t i = 0; i < one.operands.size(); ++i) {
       const Operand& operand = one.operands[i];
       if (!operand.written || operand.per == Per::whole) continue;
@@ -226,26 +240,16 @@ TEST(SumsBeyondAll, ChunksPastTwoToThe31) {
     CpuBackend cpu({.threads = 2, .isa = isa});
     for (const Case& one : sums) {
       SCOPED_TRACE(one.label);
-      const std::int64_t rows = border / one.columns + 3 * one.tile / one.columns + 1;
-      for (const std::int64_t tile : places(one, rows)) {
-        World large(one, rows);
-        const std::int64_t first = tile * one.tile / one.columns;
-        const std::int64_t last = std::min(rows, first + one.tile / one.columns);
-        World small(one, last - first);
-        large.fill(one, first, last, first);
-        small.fill(one, 0, last - first, first);
-        std::visit(
-            [&](const auto& op) {
-              run_tiles(cpu, large.frame(), op, {tile, tile + 1});
-            },
-            one.op);
-        std::visit([&](const auto& op) { run_tiles(cpu, small.frame(), op, Tiles{}); }, one.op);
+      for (const std::int64_t tile : places(one)) {
+        World large(one, large_rows(one));
+        Twin twin(cpu, one, large, tile);
+        World& small = twin.small;
         for (std::size_t i = 0; i < one.operands.size(); ++i) {
           if (!one.operands[i].written) continue;
           EXPECT_TRUE(same(large.tensors[i], 0, small.tensors[i], one.operands[i].count)) << tile;
         }
         small.fill(one, 0, 1, 12345);  // the control: one row of other numbers
-        std::visit([&](const auto& op) { run_tiles(cpu, small.frame(), op, Tiles{}); }, one.op);
+        run_tiles(cpu, small, one, {});
         const std::size_t written = one.operands.size() - 1;
         EXPECT_FALSE(
             same(large.tensors[written], 0, small.tensors[written], one.operands[written].count));

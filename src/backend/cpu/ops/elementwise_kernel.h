@@ -1,26 +1,48 @@
-// Kernels of Add, Scale, AddInto, Gelu and GeluGrad over n numbers. Results may lie where operands
-// do, number for number.
+// Kernels over n numbers: Add, Scale, AddInto, Cast, Gelu, GeluGrad, a rotation, a running sum.
+// Results may lie where operands do, number for number. Numbers are stored as T, float or bf16, and
+// computed with in float32; a result is rounded once, when it is stored.
 //
-// Bytes per element: Add 12, Scale 8, AddInto 12, Gelu 8, GeluGrad 12. Limit: the memory bandwidth;
-// of the GELUs, about 25 vector instructions for each exp when their operands lie in a cache.
+// Bytes per element in float32 (bf16: half): Add 12, Scale 8, AddInto 12, Gelu 8, GeluGrad 12; Cast
+// 6. Limit: the memory bandwidth; of the GELUs, about 25 vector instructions for each exp when
+// their operands lie in a cache.
 #pragma once
 
 #include "backend/cpu/ops/lanes.h"
 
 namespace sluice {
 
-struct ElementwiseKernels {
+template <class T>
+struct StreamKernels {
   // y = a + scale * b, rounded once (the portable kernel: twice)
-  void (*add)(const float* a, const float* b, float scale, float* y, std::int64_t n);
-  void (*scale)(const float* x, float factor, float* y, std::int64_t n);
-  void (*gelu_tanh)(const float* x, float* y, std::int64_t n);
-  void (*gelu_exact)(const float* x, float* y, std::int64_t n);
-  void (*gelu_tanh_grad)(const float* x, const float* dy, float* dx, std::int64_t n);
-  void (*gelu_exact_grad)(const float* x, const float* dy, float* dx, std::int64_t n);
+  void (*add)(const T* a, const T* b, float scale, T* y, std::int64_t n);
+  void (*scale)(const T* x, float factor, T* y, std::int64_t n);
+  void (*gelu_tanh)(const T* x, T* y, std::int64_t n);
+  void (*gelu_exact)(const T* x, T* y, std::int64_t n);
+  void (*gelu_tanh_grad)(const T* x, const T* dy, T* dx, std::int64_t n);
+  void (*gelu_exact_grad)(const T* x, const T* dy, T* dx, std::int64_t n);
+  // y = x * along + (the other number of its pair) * across; n even
+  void (*turn)(const T* x, const float* along, const float* across, T* y, std::int64_t n);
+  void (*add_to)(const T* x, float* sum, std::int64_t n);
+};
+
+struct ElementwiseKernels {
+  StreamKernels<float> f32;
+  StreamKernels<bf16> b16;
+  void (*to_bf16)(const float* x, bf16* y, std::int64_t n);
+  void (*to_f32)(const bf16* x, float* y, std::int64_t n);
   // The functions of vec.h by themselves: what their tests call.
   void (*exp)(const float* x, float* y, std::int64_t n);
   void (*tanh)(const float* x, float* y, std::int64_t n);
   void (*erf)(const float* x, float* y, std::int64_t n);
+
+  template <class T>
+  const StreamKernels<T>& of() const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return f32;
+    } else {
+      return b16;
+    }
+  }
 };
 
 extern const ElementwiseKernels portable_elementwise;
@@ -29,16 +51,16 @@ extern const ElementwiseKernels avx512_elementwise;
 
 namespace kernel {
 
-template <Isa isa>
-inline void add(const float* a, const float* b, float scale, float* y, std::int64_t n) {
+template <Isa isa, class T>
+inline void add(const T* a, const T* b, float scale, T* y, std::int64_t n) {
   const auto s = Vec<isa>::set(scale);
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
     lanes.store(y + i, fma(s, lanes.load(b + i), lanes.load(a + i)));
   });
 }
 
-template <Isa isa>
-void scale(const float* x, float factor, float* y, std::int64_t n) {
+template <Isa isa, class T>
+void scale(const T* x, float factor, T* y, std::int64_t n) {
   const auto f = Vec<isa>::set(factor);
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) { lanes.store(y + i, f * lanes.load(x + i)); });
 }
@@ -59,16 +81,16 @@ inline Vec<isa> exact_gate(Vec<isa> x) {
   return fma(V::set(0.5f), erf(x * V::set(0.70710678f)), V::set(0.5f));
 }
 
-template <Isa isa>
-void gelu_tanh(const float* x, float* y, std::int64_t n) {
+template <Isa isa, class T>
+void gelu_tanh(const T* x, T* y, std::int64_t n) {
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
     const auto v = lanes.load(x + i);
     lanes.store(y + i, v / (Vec<isa>::set(1.0f) + exp(tanh_exponent(v))));
   });
 }
 
-template <Isa isa>
-void gelu_exact(const float* x, float* y, std::int64_t n) {
+template <Isa isa, class T>
+void gelu_exact(const T* x, T* y, std::int64_t n) {
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
     const auto v = lanes.load(x + i);
     lanes.store(y + i, v * exact_gate(v));
@@ -77,8 +99,8 @@ void gelu_exact(const float* x, float* y, std::int64_t n) {
 
 // With e = e⁻²ᵘ and the gate s = 1 / (1 + e): s + x s (1 - s) 2 u', where 1 - s = s e without a
 // difference and u' = sqrt(2 / pi) (1 + 3 · 0.044715 x²). The bound keeps e finite.
-template <Isa isa>
-void gelu_tanh_grad(const float* x, const float* dy, float* dx, std::int64_t n) {
+template <Isa isa, class T>
+void gelu_tanh_grad(const T* x, const T* dy, T* dx, std::int64_t n) {
   using V = Vec<isa>;
   constexpr float a = 1.5957691216057308f;
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
@@ -92,8 +114,8 @@ void gelu_tanh_grad(const float* x, const float* dy, float* dx, std::int64_t n) 
 }
 
 // The distribution function plus x times the density.
-template <Isa isa>
-void gelu_exact_grad(const float* x, const float* dy, float* dx, std::int64_t n) {
+template <Isa isa, class T>
+void gelu_exact_grad(const T* x, const T* dy, T* dx, std::int64_t n) {
   using V = Vec<isa>;
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
     const V v = lanes.load(x + i);
@@ -102,20 +124,50 @@ void gelu_exact_grad(const float* x, const float* dy, float* dx, std::int64_t n)
   });
 }
 
+template <Isa isa, class T>
+void turn(const T* x, const float* along, const float* across, T* y, std::int64_t n) {
+  for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
+    const auto v = lanes.load(x + i);
+    lanes.store(y + i, v * lanes.load(along + i) + swap_pairs(v) * lanes.load(across + i));
+  });
+}
+
+template <Isa isa, class T>
+void add_to(const T* x, float* sum, std::int64_t n) {
+  for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
+    lanes.store(sum + i, lanes.load(sum + i) + lanes.load(x + i));
+  });
+}
+
+template <Isa isa, class From, class To>
+void cast(const From* x, To* y, std::int64_t n) {
+  for_lanes<isa>(n, [=](std::int64_t i, auto lanes) { lanes.store(y + i, lanes.load(x + i)); });
+}
+
 template <Isa isa, Vec<isa> (*function)(Vec<isa>)>
 void map(const float* x, float* y, std::int64_t n) {
   for_lanes<isa>(
       n, [=](std::int64_t i, auto lanes) { lanes.store(y + i, function(lanes.load(x + i))); });
 }
 
+template <Isa isa, class T>
+constexpr StreamKernels<T> stream() {
+  return {.add = add<isa, T>,
+          .scale = scale<isa, T>,
+          .gelu_tanh = gelu_tanh<isa, T>,
+          .gelu_exact = gelu_exact<isa, T>,
+          .gelu_tanh_grad = gelu_tanh_grad<isa, T>,
+          .gelu_exact_grad = gelu_exact_grad<isa, T>,
+          .turn = turn<isa, T>,
+          .add_to = add_to<isa, T>};
+}
+
 template <Isa isa>
 constexpr ElementwiseKernels elementwise() {
-  return {.add = add<isa>,
-          .scale = scale<isa>,
-          .gelu_tanh = gelu_tanh<isa>,
-          .gelu_exact = gelu_exact<isa>,
-          .gelu_tanh_grad = gelu_tanh_grad<isa>,
-          .gelu_exact_grad = gelu_exact_grad<isa>,
+  return {.f32 = stream<isa, float>(),
+          .b16 = stream<isa, bf16>(),
+          .to_bf16 = cast<isa, float, bf16>,
+          .to_f32 = cast<isa, bf16, float>,
           .exp = map<isa, exp<isa>>,
           .tanh = map<isa, tanh<isa>>,
           .erf = map<isa, erf<isa>>};

@@ -3,6 +3,6 @@
 
 namespace sluice {
 
-const HeadLossKernel avx2_head_loss = {.row = head_loss_row<Isa::avx2>};
+const HeadLossKernel avx2_head_loss = head_loss<Isa::avx2>();
 
 }  // namespace sluice

@@ -3,6 +3,6 @@
 
 namespace sluice {
 
-const HeadLossKernel avx512_head_loss = {.row = head_loss_row<Isa::avx512>};
+const HeadLossKernel avx512_head_loss = head_loss<Isa::avx512>();
 
 }  // namespace sluice

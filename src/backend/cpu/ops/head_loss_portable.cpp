@@ -3,6 +3,6 @@
 
 namespace sluice {
 
-const HeadLossKernel portable_head_loss = {.row = head_loss_row<Isa::portable>};
+const HeadLossKernel portable_head_loss = head_loss<Isa::portable>();
 
 }  // namespace sluice

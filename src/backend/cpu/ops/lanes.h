@@ -12,16 +12,28 @@ namespace sluice {
 template <Isa isa>
 struct WholeLanes {
   using V = Vec<isa>;
-  V load(const float* p) const { return V::load(p); }
-  void store(float* p, V v) const { v.store(p); }
+  template <class T>  // float or bf16
+  V load(const T* p) const {
+    return V::load(p);
+  }
+  template <class T>
+  void store(T* p, V v) const {
+    v.store(p);
+  }
   V keep(V v) const { return v; }
 };
 template <Isa isa>
 struct FirstLanes {
   using V = Vec<isa>;
   std::int64_t n;
-  V load(const float* p) const { return V::load(p, n); }
-  void store(float* p, V v) const { v.store(p, n); }
+  template <class T>
+  V load(const T* p) const {
+    return V::load(p, n);
+  }
+  template <class T>
+  void store(T* p, V v) const {
+    v.store(p, n);
+  }
   // v with its other lanes made 0.
   V keep(V v) const { return select(V::iota() < V::set(static_cast<float>(n)), v, V::zero()); }
 };

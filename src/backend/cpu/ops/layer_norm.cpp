@@ -2,6 +2,7 @@
 // over chunks of tokens first, then adds the chunks' sums in ascending order.
 #include "backend/cpu/ops/norm_kernel.h"
 #include "backend/cpu/ops/ops.h"
+#include "backend/cpu/ops/storage.h"
 #include "backend/cpu/ops/tiles.h"
 
 namespace sluice {
@@ -21,53 +22,59 @@ float* numbers(const Frame& frame, Id id) {
 void run(CpuBackend& cpu, const Frame& frame, const LayerNorm& op, Tiles tiles) {
   const Tensor& in = frame[op.x];
   const std::int64_t n = in.cols();
-  const float* x = in.data<float>();
   const float* gain = frame[op.gain].data<float>();
   const float* bias = numbers(frame, op.bias);
-  float* y = frame[op.y].data<float>();
   float* mean = frame[op.mean].data<float>();
   float* rstd = frame[op.rstd].data<float>();
-  const auto norm = kernels(cpu).norm;
-  for_tiles(cpu.pool(), in.rows(), row_tile(n), tiles,
-            [=, &op](std::int64_t begin, std::int64_t end) {
-              norm(x + begin * n, gain, bias, op.eps, end - begin, n, y + begin * n, mean + begin,
-                   rstd + begin);
-            });
+  with_storage(in.dtype(), [&]<class T>() {
+    const T* x = in.data<T>();
+    T* y = frame[op.y].data<T>();
+    const auto norm = kernels(cpu).of<T>().norm;
+    for_tiles(cpu.pool(), in.rows(), row_tile(n), tiles,
+              [=, &op](std::int64_t begin, std::int64_t end) {
+                norm(x + begin * n, gain, bias, op.eps, end - begin, n, y + begin * n, mean + begin,
+                     rstd + begin);
+              });
+  });
 }
 
 void run(CpuBackend& cpu, const Frame& frame, const ResidualNorm& op, Tiles tiles) {
   const Tensor& in = frame[op.a];
   const std::int64_t n = in.cols();
-  const float* a = in.data<float>();
-  const float* b = frame[op.b].data<float>();
-  float* sum = frame[op.sum].data<float>();
   const float* gain = frame[op.gain].data<float>();
   const float* bias = numbers(frame, op.bias);
-  float* y = frame[op.y].data<float>();
   float* mean = frame[op.mean].data<float>();
   float* rstd = frame[op.rstd].data<float>();
-  const auto norm = kernels(cpu).residual_norm;
-  for_tiles(cpu.pool(), in.rows(), row_tile(n), tiles,
-            [=, &op](std::int64_t begin, std::int64_t end) {
-              const std::int64_t at = begin * n;
-              norm(a + at, b + at, op.scale_b, sum + at, gain, bias, op.eps, end - begin, n, y + at,
-                   mean + begin, rstd + begin);
-            });
+  with_storage(in.dtype(), [&]<class T>() {
+    const T* a = in.data<T>();
+    const T* b = frame[op.b].data<T>();
+    T* sum = frame[op.sum].data<T>();
+    T* y = frame[op.y].data<T>();
+    const auto norm = kernels(cpu).of<T>().residual_norm;
+    for_tiles(cpu.pool(), in.rows(), row_tile(n), tiles,
+              [=, &op](std::int64_t begin, std::int64_t end) {
+                const std::int64_t at = begin * n;
+                norm(a + at, b + at, op.scale_b, sum + at, gain, bias, op.eps, end - begin, n,
+                     y + at, mean + begin, rstd + begin);
+              });
+  });
 }
 
 void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradInput& op, Tiles tiles) {
   const Tensor& in = frame[op.x];
   const std::int64_t n = in.cols();
-  const float* x = in.data<float>();
   const float* gain = frame[op.gain].data<float>();
   const float* mean = frame[op.mean].data<float>();
   const float* rstd = frame[op.rstd].data<float>();
-  const float* dy = frame[op.dy].data<float>();
-  float* dx = frame[op.dx].data<float>();
-  const auto grad = kernels(cpu).grad_input;
-  for_tiles(cpu.pool(), in.rows(), row_tile(n), tiles, [=](std::int64_t begin, std::int64_t end) {
-    const std::int64_t at = begin * n;
-    grad(x + at, gain, mean + begin, rstd + begin, dy + at, end - begin, n, dx + at);
+  with_storage(in.dtype(), [&]<class T>() {
+    const T* x = in.data<T>();
+    const T* dy = frame[op.dy].data<T>();
+    T* dx = frame[op.dx].data<T>();
+    const auto grad = kernels(cpu).of<T>().grad_input;
+    for_tiles(cpu.pool(), in.rows(), row_tile(n), tiles, [=](std::int64_t begin, std::int64_t end) {
+      const std::int64_t at = begin * n;
+      grad(x + at, gain, mean + begin, rstd + begin, dy + at, end - begin, n, dx + at);
+    });
   });
 }
 
@@ -76,23 +83,28 @@ void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradWeight& op, Til
   const Tensor& in = frame[op.x];
   const std::int64_t n = in.cols();
   const std::int64_t chunks = (in.rows() + token_chunk - 1) / token_chunk;
-  const float* x = in.data<float>();
   const float* mean = frame[op.mean].data<float>();
   const float* rstd = frame[op.rstd].data<float>();
-  const float* dy = frame[op.dy].data<float>();
-  float* dgain = frame[op.dgain].data<float>();
+  float* dgain = numbers(frame, op.dgain);
   float* dbias = numbers(frame, op.dbias);
   float* parts = workspace<float>(frame, chunks * 2 * n);
   const NormKernels& kernel = kernels(cpu);
-  for_tiles(cpu.pool(), in.rows(), token_chunk, tiles, [=](std::int64_t begin, std::int64_t end) {
-    float* part = parts + begin / token_chunk * 2 * n;
-    kernel.grad_weight(x + begin * n, mean + begin, rstd + begin, dy + begin * n, end - begin, n,
-                       part, dbias == nullptr ? nullptr : part + n);
+  with_storage(in.dtype(), [&]<class T>() {
+    const T* x = in.data<T>();
+    const T* dy = frame[op.dy].data<T>();
+    const auto grad = kernel.of<T>().grad_weight;
+    for_tiles(cpu.pool(), in.rows(), token_chunk, tiles, [=](std::int64_t begin, std::int64_t end) {
+      float* part = parts + begin / token_chunk * 2 * n;
+      grad(x + begin * n, mean + begin, rstd + begin, dy + begin * n, end - begin, n,
+           dgain == nullptr ? nullptr : part, dbias == nullptr ? nullptr : part + n);
+    });
   });
   constexpr std::int64_t strip = 128;  // columns: eight cache lines of a row at a time
   const bool first = frame.first;
-  for_tiles(cpu.pool(), n, strip, {}, [=](std::int64_t begin, std::int64_t end) {
-    kernel.join(parts + begin, chunks, 2 * n, end - begin, first, dgain + begin);
+  for_tiles(cpu.pool(), n, strip, {}, [=, &kernel](std::int64_t begin, std::int64_t end) {
+    if (dgain != nullptr) {
+      kernel.join(parts + begin, chunks, 2 * n, end - begin, first, dgain + begin);
+    }
     if (dbias != nullptr) {
       kernel.join(parts + n + begin, chunks, 2 * n, end - begin, first, dbias + begin);
     }

@@ -14,14 +14,14 @@ constexpr Axis B = Axis::batch, T = Axis::time, D = Axis::model;
 struct Norms {
   RandomFrame f{1};
   Id a, b, sum, gain, bias, y, mean, rstd;
-  explicit Norms(std::int64_t width, double centre = 2) {
+  explicit Norms(std::int64_t width, double centre = 2, DType type = DType::f32) {
     const Shape shape{{B, 3}, {T, 77}, {D, width}};
-    a = f.random(shape, 1, centre);
-    b = f.random(shape);
-    sum = f.poisoned(shape);
+    a = f.random(shape, 1, centre, type);
+    b = f.random(shape, 1, 0, type);
+    sum = f.poisoned(shape, type);
     gain = f.random({{D, width}}, 0.3, 1);
     bias = f.random({{D, width}});
-    y = f.poisoned(shape);
+    y = f.poisoned(shape, type);
     mean = f.poisoned({{B, 3}, {T, 77}});
     rstd = f.poisoned({{B, 3}, {T, 77}});
   }
@@ -30,9 +30,9 @@ struct Norms {
   }
 };
 
-TEST(ResidualNorm, SameBitsAsAddThenLayerNorm) {
+void expect_fused_is_two_ops(DType type) {
   for (const std::int64_t width : {1, 15, 80, 333, 768}) {
-    const Norms n(width);
+    const Norms n(width, 2, type);
     const ResidualNorm fused{.a = n.a,
                              .b = n.b,
                              .sum = n.sum,
@@ -54,8 +54,43 @@ TEST(ResidualNorm, SameBitsAsAddThenLayerNorm) {
       TestFrame result(one);
       cpu.run(fused, result.frame());
       EXPECT_TRUE(same_bits(one, result, in_two(0.3f))) << width << " " << name_of(isa);
-      EXPECT_FALSE(same_bits(one, result, in_two(std::nextafter(0.3f, 1.0f))));
+      const float other = type == DType::bf16 ? 0.301f : std::nextafter(0.3f, 1.0f);
+      EXPECT_FALSE(same_bits(one, result, in_two(other)));
     }
+  }
+}
+
+TEST(ResidualNorm, SameBitsAsAddThenLayerNorm) {
+  expect_fused_is_two_ops(DType::f32);
+  expect_fused_is_two_ops(DType::bf16);
+}
+
+// The norm of the sum before it was rounded is another one.
+TEST(ResidualNorm, NormalisesTheRoundedSum) {
+  Norms n(333, 2, DType::bf16);
+  RandomFrame expected = n.f;
+  expected.run(Add{.a = n.a, .b = n.b, .y = n.sum, .scale_b = 0.3f});
+  expected.run(n.norm_of(n.sum));
+  RandomFrame unrounded = n.f;
+  unrounded[n.sum].type.dtype = DType::f32;
+  unrounded.run(Add{.a = n.a, .b = n.b, .y = n.sum, .scale_b = 0.3f});
+  unrounded.run(n.norm_of(n.sum));
+  const ResidualNorm fused{.a = n.a,
+                           .b = n.b,
+                           .sum = n.sum,
+                           .gain = n.gain,
+                           .bias = n.bias,
+                           .y = n.y,
+                           .mean = n.mean,
+                           .rstd = n.rstd,
+                           .scale_b = 0.3f};
+  const OpCase one{"residual_norm", fused, n.f.values()};
+  for (const Isa isa : available_isas()) {
+    CpuBackend cpu({.threads = 1, .isa = isa});
+    TestFrame result(one);
+    cpu.run(fused, result.frame());
+    EXPECT_LT(error_of(n.y, result, expected.values()), 1e-4) << name_of(isa);
+    EXPECT_GT(error_of(n.y, result, unrounded.values()), 5e-4) << name_of(isa);
   }
 }
 

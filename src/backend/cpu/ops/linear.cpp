@@ -1,82 +1,83 @@
-// Linear and its gradients: three views of one product, 2·M·K·N flops each; limit: the fused
-// multiply-adds of gemm(), or reading W once when there are few tokens.
-//
-// M tokens, K = in features, N = out features. A derived (packed) weight is used when the graph has
-// one; without it gemm() packs W on the fly, to the same bits.
-#include "backend/cpu/gemm.h"
+// Linear and its gradients: three views of one product, 2·M·K·N flops each; limit: the multiply-
+// adds of gemm() or gemm_bf16(), or reading W once when there are few tokens.
 #include "backend/cpu/ops/column_sum.h"
-#include "backend/cpu/ops/launch.h"
+#include "backend/cpu/ops/linear_product.h"
 #include "backend/cpu/ops/ops.h"
+#include "backend/cpu/ops/storage.h"
 
 namespace sluice {
+namespace {
 
-void run(CpuBackend& cpu, const Frame& frame, const Linear& op) {
-  const Tensor& x = frame[op.x];
-  const Tensor& y = frame[op.y];
-  const std::int64_t in = features(x.shape());
-  const std::int64_t out = features(y.shape());
-  const bool packed = frame.has(op.packed);
-  const Stored plain = op.out_in ? Stored::transposed : Stored::rows;
-  multiply(cpu, Gemm{.m = tokens(x.shape()),
-                     .n = out,
-                     .k = in,
-                     .a = x.data<float>(),
-                     .lda = in,
-                     .b = frame[packed ? op.packed : op.w].data<float>(),
-                     .ldb = op.out_in ? in : out,
-                     .b_stored = packed ? Stored::packed : plain,
-                     .c = y.data<float>(),
-                     .ldc = out,
-                     .alpha = op.scale,
-                     .bias = frame.has(op.bias) ? frame[op.bias].data<float>() : nullptr});
+template <class Product>
+void multiply_rows(CpuBackend& cpu, Product product, Tiles tiles) {
+  product.first_row = tiles.first;
+  product.last_row = tiles.last;
+  multiply(cpu, product);
 }
+
+}  // namespace
+
+void run(CpuBackend& cpu, const Frame& frame, const Linear& op, Tiles tiles) {
+  const Tensor& y = frame[op.y];
+  with_storage(frame[op.x].dtype(), [&]<class T>() {
+    ProductOf<T> product = forward_product<T>(frame, op, features(y.shape()));
+    write_to(product, y);
+    multiply_rows(cpu, product, tiles);
+  });
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const LinearGradInput& op, Tiles tiles) {
+  const Tensor& dx = frame[op.dx];
+  with_storage(frame[op.dy].dtype(), [&]<class T>() {
+    ProductOf<T> product = backward_product<T>(frame, op, features(dx.shape()));
+    write_to(product, dx);
+    multiply_rows(cpu, product, tiles);
+  });
+}
+
+// The sum over tokens runs in the blocks of the product, ascending; dW is written in W's own
+// layout.
+void run(CpuBackend& cpu, const Frame& frame, const LinearGradWeight& op, Tiles tiles) {
+  const Tensor& dy = frame[op.dy];
+  const std::int64_t count = tokens(dy.shape());
+  with_storage(dy.dtype(), [&]<class T>() {
+    if (frame.has(op.dw)) {
+      const Tensor& x = frame[op.x];
+      const Tensor& left = op.out_in ? dy : x;
+      const Tensor& right = op.out_in ? x : dy;
+      const std::int64_t rows = features(left.shape());
+      const std::int64_t cols = features(right.shape());
+      ProductOf<T> product = {.m = rows,
+                              .n = cols,
+                              .k = count,
+                              .a = left.data<T>(),
+                              .lda = rows,
+                              .a_stored = Stored::transposed,
+                              .b = right.data<T>(),
+                              .ldb = cols,
+                              .b_stored = Stored::rows,
+                              .ldc = cols,
+                              .accumulate = !frame.first,
+                              .alpha = op.scale};
+      write_to(product, frame[op.dw]);
+      multiply_rows(cpu, product, tiles);
+    }
+    if (tiles.first == 0 && frame.has(op.dbias)) {
+      const std::int64_t out = features(dy.shape());
+      column_sum(cpu.pool(), dy.data<T>(), count, out, out, !frame.first,
+                 frame[op.dbias].data<float>());
+    }
+  });
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const Linear& op) { run(cpu, frame, op, Tiles{}); }
 
 void run(CpuBackend& cpu, const Frame& frame, const LinearGradInput& op) {
-  const Tensor& dy = frame[op.dy];
-  const Tensor& dx = frame[op.dx];
-  const std::int64_t in = features(dx.shape());
-  const std::int64_t out = features(dy.shape());
-  const bool packed = frame.has(op.packed);
-  const Stored plain = op.out_in ? Stored::rows : Stored::transposed;
-  multiply(cpu, Gemm{.m = tokens(dy.shape()),
-                     .n = in,
-                     .k = out,
-                     .a = dy.data<float>(),
-                     .lda = out,
-                     .b = frame[packed ? op.packed : op.w].data<float>(),
-                     .ldb = op.out_in ? in : out,
-                     .b_stored = packed ? Stored::packed : plain,
-                     .c = dx.data<float>(),
-                     .ldc = in,
-                     .alpha = op.scale});
+  run(cpu, frame, op, Tiles{});
 }
 
-// The sum over tokens runs in the blocks of gemm(), ascending; dW is written in W's own layout.
 void run(CpuBackend& cpu, const Frame& frame, const LinearGradWeight& op) {
-  const Tensor& x = frame[op.x];
-  const Tensor& dy = frame[op.dy];
-  const Tensor& left = op.out_in ? dy : x;
-  const Tensor& right = op.out_in ? x : dy;
-  const std::int64_t rows = features(left.shape());
-  const std::int64_t cols = features(right.shape());
-  multiply(cpu, Gemm{.m = rows,
-                     .n = cols,
-                     .k = tokens(x.shape()),
-                     .a = left.data<float>(),
-                     .lda = rows,
-                     .a_stored = Stored::transposed,
-                     .b = right.data<float>(),
-                     .ldb = cols,
-                     .b_stored = Stored::rows,
-                     .c = frame[op.dw].data<float>(),
-                     .ldc = cols,
-                     .accumulate = !frame.first,
-                     .alpha = op.scale});
-  if (frame.has(op.dbias)) {
-    const std::int64_t out = features(dy.shape());
-    column_sum(cpu.pool(), dy.data<float>(), tokens(dy.shape()), out, out, !frame.first,
-               frame[op.dbias].data<float>());
-  }
+  run(cpu, frame, op, Tiles{});
 }
 
 }  // namespace sluice

@@ -1,8 +1,12 @@
 // Kernels of layer normalisation, forward and backward. A row is one token's n features; the sums
 // within a row and over the rows of a chunk have one order for every instruction set.
 //
-// Bytes per element: LayerNorm 8, ResidualNorm 16, LayerNormGradInput 12, LayerNormGradWeight 8
-// (the second and third pass over a row find it in the first cache). Limit: the memory bandwidth.
+// Rows are stored as T, float or bf16, and computed with in float32; gains, biases and statistics
+// are float32.
+//
+// Bytes per element in float32 (bf16: half): LayerNorm 8, ResidualNorm 16, LayerNormGradInput 12,
+// LayerNormGradWeight 8 (the second and third pass over a row find it in the first cache). Limit:
+// the memory bandwidth.
 #pragma once
 
 #include "backend/cpu/ops/elementwise_kernel.h"
@@ -10,23 +14,38 @@
 
 namespace sluice {
 
-struct NormKernels {
+template <class T>
+struct NormKernelsOf {
   // y [rows n], mean and rstd [rows] of x [rows n]; bias may be null.
-  void (*norm)(const float* x, const float* gain, const float* bias, float eps, std::int64_t rows,
-               std::int64_t n, float* y, float* mean, float* rstd);
-  // sum = a + scale * b, then norm of it, row by row; bit-equal to `add` and then `norm`.
-  void (*residual_norm)(const float* a, const float* b, float scale, float* sum, const float* gain,
-                        const float* bias, float eps, std::int64_t rows, std::int64_t n, float* y,
+  void (*norm)(const T* x, const float* gain, const float* bias, float eps, std::int64_t rows,
+               std::int64_t n, T* y, float* mean, float* rstd);
+  // sum = a + scale * b, then norm of it as stored, row by row; bit-equal to `add` and then `norm`.
+  void (*residual_norm)(const T* a, const T* b, float scale, T* sum, const float* gain,
+                        const float* bias, float eps, std::int64_t rows, std::int64_t n, T* y,
                         float* mean, float* rstd);
-  void (*grad_input)(const float* x, const float* gain, const float* mean, const float* rstd,
-                     const float* dy, std::int64_t rows, std::int64_t n, float* dx);
+  void (*grad_input)(const T* x, const float* gain, const float* mean, const float* rstd,
+                     const T* dy, std::int64_t rows, std::int64_t n, T* dx);
   // dgain [n] and dbias [n] (null: not wanted) of these rows alone, which are summed in order.
-  void (*grad_weight)(const float* x, const float* mean, const float* rstd, const float* dy,
+  void (*grad_weight)(const T* x, const float* mean, const float* rstd, const T* dy,
                       std::int64_t rows, std::int64_t n, float* dgain, float* dbias);
+};
+
+struct NormKernels {
+  NormKernelsOf<float> f32;
+  NormKernelsOf<bf16> b16;
   // sum = (first ? 0 : sum) + the sum of n numbers in each of `parts` rows, `stride` apart, in
   // order.
   void (*join)(const float* part, std::int64_t parts, std::int64_t stride, std::int64_t n,
                bool first, float* sum);
+
+  template <class T>
+  const NormKernelsOf<T>& of() const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return f32;
+    } else {
+      return b16;
+    }
+  }
 };
 
 extern const NormKernels portable_norm;
@@ -35,9 +54,9 @@ extern const NormKernels avx512_norm;
 
 namespace kernel {
 
-template <Isa isa>
-inline void norm_row(const float* x, const float* gain, const float* bias, float eps,
-                     std::int64_t n, float* y, float* mean_out, float* rstd_out) {
+template <Isa isa, class T>
+inline void norm_row(const T* x, const float* gain, const float* bias, float eps, std::int64_t n,
+                     T* y, float* mean_out, float* rstd_out) {
   using V = Vec<isa>;
   const float count = static_cast<float>(n);
   const float mean =
@@ -65,28 +84,28 @@ inline void norm_row(const float* x, const float* gain, const float* bias, float
   *rstd_out = rstd;
 }
 
-template <Isa isa>
-void layer_norm(const float* x, const float* gain, const float* bias, float eps, std::int64_t rows,
-                std::int64_t n, float* y, float* mean, float* rstd) {
+template <Isa isa, class T>
+void layer_norm(const T* x, const float* gain, const float* bias, float eps, std::int64_t rows,
+                std::int64_t n, T* y, float* mean, float* rstd) {
   for (std::int64_t i = 0; i < rows; ++i) {
-    norm_row<isa>(x + i * n, gain, bias, eps, n, y + i * n, mean + i, rstd + i);
+    norm_row<isa, T>(x + i * n, gain, bias, eps, n, y + i * n, mean + i, rstd + i);
   }
 }
 
-template <Isa isa>
-void residual_norm(const float* a, const float* b, float scale, float* sum, const float* gain,
-                   const float* bias, float eps, std::int64_t rows, std::int64_t n, float* y,
+template <Isa isa, class T>
+void residual_norm(const T* a, const T* b, float scale, T* sum, const float* gain,
+                   const float* bias, float eps, std::int64_t rows, std::int64_t n, T* y,
                    float* mean, float* rstd) {
   for (std::int64_t i = 0; i < rows; ++i) {
-    add<isa>(a + i * n, b + i * n, scale, sum + i * n, n);
-    norm_row<isa>(sum + i * n, gain, bias, eps, n, y + i * n, mean + i, rstd + i);
+    add<isa, T>(a + i * n, b + i * n, scale, sum + i * n, n);
+    norm_row<isa, T>(sum + i * n, gain, bias, eps, n, y + i * n, mean + i, rstd + i);
   }
 }
 
 // With normal = (x - mean) rstd and g = dy gain:  dx = rstd (g - mean(g) - normal mean(g normal)).
-template <Isa isa>
-void norm_grad_input(const float* x, const float* gain, const float* mean, const float* rstd,
-                     const float* dy, std::int64_t rows, std::int64_t n, float* dx) {
+template <Isa isa, class T>
+void norm_grad_input(const T* x, const float* gain, const float* mean, const float* rstd,
+                     const T* dy, std::int64_t rows, std::int64_t n, T* dx) {
   using V = Vec<isa>;
   const float count = static_cast<float>(n);
   for (std::int64_t row = 0; row < rows; ++row, x += n, dy += n, dx += n) {
@@ -110,20 +129,22 @@ void norm_grad_input(const float* x, const float* gain, const float* mean, const
   }
 }
 
-template <Isa isa>
-void norm_grad_weight(const float* x, const float* mean, const float* rstd, const float* dy,
+template <Isa isa, class T>
+void norm_grad_weight(const T* x, const float* mean, const float* rstd, const T* dy,
                       std::int64_t rows, std::int64_t n, float* dgain, float* dbias) {
   using V = Vec<isa>;
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
-    lanes.store(dgain + i, V::zero());
+    if (dgain != nullptr) lanes.store(dgain + i, V::zero());
     if (dbias != nullptr) lanes.store(dbias + i, V::zero());
   });
   for (std::int64_t row = 0; row < rows; ++row, x += n, dy += n) {
     const V m = V::set(mean[row]), r = V::set(rstd[row]);
     for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
       const V d = lanes.load(dy + i);
-      const V normal = (lanes.load(x + i) - m) * r;
-      lanes.store(dgain + i, fma(d, normal, lanes.load(dgain + i)));
+      if (dgain != nullptr) {
+        const V normal = (lanes.load(x + i) - m) * r;
+        lanes.store(dgain + i, fma(d, normal, lanes.load(dgain + i)));
+      }
       if (dbias != nullptr) lanes.store(dbias + i, lanes.load(dbias + i) + d);
     });
   }
@@ -139,13 +160,17 @@ void norm_join(const float* part, std::int64_t parts, std::int64_t stride, std::
   });
 }
 
+template <Isa isa, class T>
+constexpr NormKernelsOf<T> norm_of() {
+  return {.norm = layer_norm<isa, T>,
+          .residual_norm = residual_norm<isa, T>,
+          .grad_input = norm_grad_input<isa, T>,
+          .grad_weight = norm_grad_weight<isa, T>};
+}
+
 template <Isa isa>
 constexpr NormKernels norm() {
-  return {.norm = layer_norm<isa>,
-          .residual_norm = residual_norm<isa>,
-          .grad_input = norm_grad_input<isa>,
-          .grad_weight = norm_grad_weight<isa>,
-          .join = norm_join<isa>};
+  return {.f32 = norm_of<isa, float>(), .b16 = norm_of<isa, bf16>(), .join = norm_join<isa>};
 }
 
 }  // namespace kernel

@@ -19,15 +19,20 @@ void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradWeight& op);
 void run(CpuBackend& cpu, const Frame& frame, const Linear& op);
 void run(CpuBackend& cpu, const Frame& frame, const LinearGradInput& op);
 void run(CpuBackend& cpu, const Frame& frame, const LinearGradWeight& op);
+void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op);
+void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op);
 void run(CpuBackend& cpu, const Frame& frame, const Gelu& op);
 void run(CpuBackend& cpu, const Frame& frame, const GeluGrad& op);
 void run(CpuBackend& cpu, const Frame& frame, const Rotary& op);
 void run(CpuBackend& cpu, const Frame& frame, const Attention& op);
 void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op);
+void run(CpuBackend& cpu, const Frame& frame, const Dropout& op);
 void run(CpuBackend& cpu, const Frame& frame, const HeadLoss& op);
+void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op);
 void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op);
 void run(CpuBackend& cpu, const Frame& frame, const FinishStep& op);
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op);
+void run(CpuBackend& cpu, const Frame& frame, const Ema& op);
 void run(CpuBackend& cpu, const Frame& frame, const Pack& op);
 
 }  // namespace sluice

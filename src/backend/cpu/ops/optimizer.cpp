@@ -1,10 +1,12 @@
-// The end of a step: norms, the pending update, AdamW. Kernels in optimizer_kernel.h.
+// The end of a step: gradients rounded, norms, the pending update, AdamW, averages of weights.
+// Kernels in optimizer_kernel.h.
 #include "backend/cpu/ops/optimizer_kernel.h"
 
 #include <cmath>
 
 #include "backend/cpu/ops/ops.h"
 #include "backend/cpu/ops/tiles.h"
+#include "ops/optimizer/formats.h"
 
 namespace sluice {
 namespace {
@@ -36,6 +38,44 @@ AdamWNumbers adamw_numbers(const AdamW& op, const AdamWPart& part, const double*
           .lr = f(pending[Pending::lr] * part.lr),
           .decay = part.decay,
           .eps = part.eps};
+}
+
+std::uint16_t* halves(const Tensor& tensor) {
+  return reinterpret_cast<std::uint16_t*>(tensor.data<bf16>());
+}
+
+// body(numbers, begin, end) for the stretches of [begin, end) that lie in one part.
+template <class Body>
+void for_parts(const AdamW& op, const AdamWNumbers* numbers, std::int64_t begin, std::int64_t end,
+               Body body) {
+  while (begin < end) {
+    const std::int64_t index = op.parts == 1 ? 0 : begin / op.parts_inner;
+    const std::int64_t stop = op.parts == 1 ? end : std::min(end, (index + 1) * op.parts_inner);
+    body(numbers[index % op.parts], begin, stop);
+    begin = stop;
+  }
+}
+
+void run_compact(CpuBackend& cpu, const Frame& frame, const AdamW& op, const AdamWNumbers* numbers,
+                 Tiles tiles) {
+  const Tensor& w = frame[op.w];
+  const auto step = static_cast<std::int64_t>(frame[op.pending].data<double>()[Pending::step]);
+  const CompactTensor tensor{.w = halves(w),
+                             .g = frame[op.g].data<float>(),
+                             .m = frame[op.m].data<std::uint8_t>(),
+                             .v = frame[op.v].data<std::uint8_t>(),
+                             .m_scale = frame[op.m_scale].data<float>(),
+                             .v_scale = frame[op.v_scale].data<float>(),
+                             .row = w.count() / w.shape()[0].size,
+                             .blocks = row_blocks(w.shape()),
+                             .numbers = numbers,
+                             .parts = op.parts,
+                             .parts_inner = op.parts_inner,
+                             .seed = op.seed,
+                             .stream = dropout_stream(op.stream, frame.layer, step)};
+  const auto adamw = kernels(cpu).adamw_compact;
+  for_tiles(cpu.pool(), state_blocks(w.shape()), block_tile, tiles,
+            [&](std::int64_t first, std::int64_t last) { adamw(tensor, first, last); });
 }
 
 }  // namespace
@@ -91,18 +131,70 @@ void run(CpuBackend& cpu, const Frame& frame, const AdamW& op, Tiles tiles) {
   if (pending[Pending::apply] == 0) return;
   AdamWNumbers numbers[3];
   for (int i = 0; i < op.parts; ++i) numbers[i] = adamw_numbers(op, op.part[i], pending);
-  const std::int64_t count = frame[op.w].count();
+  if (frame.has(op.m_scale)) return run_compact(cpu, frame, op, numbers, tiles);
+  const Tensor& weight = frame[op.w];
   const float* g = frame[op.g].data<float>();
-  float* w = frame[op.w].data<float>();
   float* m = frame[op.m].data<float>();
   float* v = frame[op.v].data<float>();
-  const auto adamw = kernels(cpu).adamw;
-  for_tiles(cpu.pool(), count, element_tile, tiles, [&](std::int64_t begin, std::int64_t end) {
-    while (begin < end) {  // one stretch of one part at a time
-      const std::int64_t index = op.parts == 1 ? 0 : begin / op.parts_inner;
-      const std::int64_t stop = op.parts == 1 ? end : std::min(end, (index + 1) * op.parts_inner);
-      adamw(numbers[index % op.parts], g + begin, w + begin, m + begin, v + begin, stop - begin);
-      begin = stop;
+  const OptimizerKernels& kernel = kernels(cpu);
+  const auto update = [&](auto body) {
+    for_tiles(
+        cpu.pool(), weight.count(), element_tile, tiles,
+        [&](std::int64_t begin, std::int64_t end) { for_parts(op, numbers, begin, end, body); });
+  };
+  if (frame.has(op.low)) {
+    std::uint16_t* w = halves(weight);
+    auto* low = frame[op.low].data<std::int16_t>();
+    update([=, &kernel](const AdamWNumbers& a, std::int64_t i, std::int64_t end) {
+      kernel.adamw_exact(a, g + i, w + i, low + i, m + i, v + i, end - i);
+    });
+  } else {
+    float* w = weight.data<float>();
+    update([=, &kernel](const AdamWNumbers& a, std::int64_t i, std::int64_t end) {
+      kernel.adamw(a, g + i, w + i, m + i, v + i, end - i);
+    });
+  }
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op, Tiles tiles) {
+  const Tensor& gradient = frame[op.g];
+  float* g = gradient.data<float>();
+  const OptimizerKernels& kernel = kernels(cpu);
+  switch (op.format) {
+    case GradientFormat::f32:
+      return;
+    case GradientFormat::bf16:
+      return for_tiles(
+          cpu.pool(), gradient.count(), element_tile, tiles,
+          [&](std::int64_t begin, std::int64_t end) { kernel.round_bf16(g + begin, end - begin); });
+    case GradientFormat::int8:
+      const Shape& shape = gradient.shape();
+      const auto step = static_cast<std::int64_t>(frame[op.control].data<double>()[Control::step]);
+      const Int8Tensor tensor{.g = g,
+                              .row = gradient.count() / shape[0].size,
+                              .blocks = row_blocks(shape),
+                              .seed = op.seed,
+                              .stream = dropout_stream(op.stream, frame.layer, step)};
+      return for_tiles(
+          cpu.pool(), state_blocks(shape), block_tile, tiles,
+          [&](std::int64_t first, std::int64_t last) { kernel.round_int8(tensor, first, last); });
+  }
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const Ema& op, Tiles tiles) {
+  if (frame[op.pending].data<double>()[Pending::apply] == 0) return;
+  const Tensor& weight = frame[op.w];
+  float* average = frame[op.average].data<float>();
+  const float rest = static_cast<float>(1 - static_cast<double>(op.decay));
+  const OptimizerKernels& kernel = kernels(cpu);
+  const bool coded = weight.dtype() == DType::bf16;
+  const std::int16_t* low = frame.has(op.low) ? frame[op.low].data<std::int16_t>() : nullptr;
+  for_tiles(cpu.pool(), weight.count(), element_tile, tiles, [&](std::int64_t i, std::int64_t end) {
+    if (coded) {
+      kernel.ema_coded(op.decay, rest, halves(weight) + i, low ? low + i : low, average + i,
+                       end - i);
+    } else {
+      kernel.ema(op.decay, rest, weight.data<float>() + i, average + i, end - i);
     }
   });
 }
@@ -111,5 +203,9 @@ void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op) {
   run(cpu, frame, op, Tiles{});
 }
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op) { run(cpu, frame, op, Tiles{}); }
+void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op) {
+  run(cpu, frame, op, Tiles{});
+}
+void run(CpuBackend& cpu, const Frame& frame, const Ema& op) { run(cpu, frame, op, Tiles{}); }
 
 }  // namespace sluice

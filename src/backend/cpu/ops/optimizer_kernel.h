@@ -1,25 +1,29 @@
-// Kernels of AdamW and of the squared norm.
+// Kernels of the end of a step: rounding of gradients, squared norm, AdamW, averages of weights.
 //
-// Bytes per element: AdamW 28 (reads w, g, m, v, writes w, m, v) in one pass, SquaredNorm 4. Limit:
-// the memory bandwidth; AdamW's square root and division hide behind it.
+// Bytes per element, in one pass each: AdamW float32 28 (reads w, g, m, v, writes w, m, v), exact
+// 28 (w and low are 2 + 2), compact 12.1 (w 2, g 4, m 1, v 1, written again but for g; scales 0.06
+// each way); SquaredNorm 4; RoundGradient 8; Ema 12, 10 from bf16. Limit: the memory bandwidth.
+// AdamW's square root and division hide behind it in the float32 form. Exact, and compact with two
+// more roots and a random number against its 12 bytes, have not been timed.
 #pragma once
 
-#include "backend/cpu/ops/lanes.h"
+#include "backend/cpu/ops/optimizer_blocks.h"
 
 namespace sluice {
-
-// What one step's AdamW does to every number of a part: float32, but computed in double.
-struct AdamWNumbers {
-  float scale;         // of the gradient
-  float beta1, rest1;  // rest = 1 - beta
-  float beta2, rest2;
-  float correct1, correct2;  // 1 / (1 - betaᵗ)
-  float lr, decay, eps;
-};
 
 struct OptimizerKernels {
   void (*adamw)(const AdamWNumbers& a, const float* g, float* w, float* m, float* v,
                 std::int64_t n);
+  void (*adamw_exact)(const AdamWNumbers& a, const float* g, std::uint16_t* w, std::int16_t* low,
+                      float* m, float* v, std::int64_t n);
+  // The blocks [first, last).
+  void (*adamw_compact)(const CompactTensor& t, std::int64_t first, std::int64_t last);
+  void (*round_int8)(const Int8Tensor& t, std::int64_t first, std::int64_t last);
+  void (*round_bf16)(float* g, std::int64_t n);
+  // average = decay * average + rest * w. The second from bf16, or with `low` from masters.
+  void (*ema)(float decay, float rest, const float* w, float* average, std::int64_t n);
+  void (*ema_coded)(float decay, float rest, const std::uint16_t* w, const std::int16_t* low,
+                    float* average, std::int64_t n);
   // The sum of x², in double: 16 running sums, taken in turn, then added in one order.
   double (*squared_norm)(const float* x, std::int64_t n);
 };
@@ -30,30 +34,55 @@ extern const OptimizerKernels avx512_optimizer;
 
 namespace kernel {
 
-// State too small for a normal float32 becomes 0: it is 30 orders below eps, and a row of an
-// embedding whose token is never seen would else cost denormal arithmetic in every step for ever.
-template <Isa isa>
-inline Vec<isa> flush(Vec<isa> x) {
-  return select(abs(x) < Vec<isa>::set(__FLT_MIN__), Vec<isa>::zero(), x);
-}
-
 template <Isa isa>
 void adamw(const AdamWNumbers& a, const float* g, float* w, float* m, float* v, std::int64_t n) {
   using V = Vec<isa>;
-  const V scale = V::set(a.scale), beta1 = V::set(a.beta1), rest1 = V::set(a.rest1);
-  const V beta2 = V::set(a.beta2), rest2 = V::set(a.rest2);
-  const V correct1 = V::set(a.correct1), correct2 = V::set(a.correct2);
-  const V down = V::set(-a.lr), decay = V::set(a.decay), eps = V::set(a.eps);
+  const AdamWLanes<isa> step(a);
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
-    const V gradient = scale * lanes.load(g + i);
-    const V mean = flush(fma(beta1, lanes.load(m + i), rest1 * gradient));
-    const V square = flush(fma(beta2, lanes.load(v + i), rest2 * gradient * gradient));
-    const V ratio = correct1 * mean / (sqrt(correct2 * square) + eps);
-    const V weight = lanes.load(w + i);
-    lanes.store(w + i, fma(down, fma(decay, weight, ratio), weight));
+    const V gradient = step.scale * lanes.load(g + i);
+    const V mean = step.mean(gradient, lanes.load(m + i));
+    const V square = step.square(gradient, lanes.load(v + i));
+    lanes.store(w + i, step.weight(lanes.load(w + i), mean, square));
     lanes.store(m + i, mean);
     lanes.store(v + i, square);
   });
+}
+
+inline constexpr std::int64_t chunk = 256;  // numbers of a weight that are float32 at a time
+
+template <Isa isa>
+void adamw_exact(const AdamWNumbers& a, const float* g, std::uint16_t* w, std::int16_t* low,
+                 float* m, float* v, std::int64_t n) {
+  float masters[chunk];
+  for (std::int64_t i = 0; i < n; i += chunk) {
+    const std::int64_t size = n - i < chunk ? n - i : chunk;
+    join_masters<isa>(w + i, low + i, masters, size);
+    adamw<isa>(a, g + i, masters, m + i, v + i, size);
+    split_masters<isa>(masters, w + i, low + i, size);
+  }
+}
+
+template <Isa isa>
+void ema(float decay, float rest, const float* w, float* average, std::int64_t n) {
+  const auto old = Vec<isa>::set(decay), now = Vec<isa>::set(rest);
+  for_lanes<isa>(n, [=](std::int64_t i, auto lanes) {
+    lanes.store(average + i, fma(old, lanes.load(average + i), now * lanes.load(w + i)));
+  });
+}
+
+template <Isa isa>
+void ema_coded(float decay, float rest, const std::uint16_t* w, const std::int16_t* low,
+               float* average, std::int64_t n) {
+  float wide[chunk];
+  for (std::int64_t i = 0; i < n; i += chunk) {
+    const std::int64_t size = n - i < chunk ? n - i : chunk;
+    if (low == nullptr) {
+      widen<isa>(w + i, wide, size);
+    } else {
+      join_masters<isa>(w + i, low + i, wide, size);
+    }
+    ema<isa>(decay, rest, wide, average + i, size);
+  }
 }
 
 template <Isa isa>
@@ -82,7 +111,14 @@ double squared_norm(const float* x, std::int64_t n) {
 
 template <Isa isa>
 constexpr OptimizerKernels optimizer() {
-  return {.adamw = adamw<isa>, .squared_norm = squared_norm<isa>};
+  return {.adamw = adamw<isa>,
+          .adamw_exact = adamw_exact<isa>,
+          .adamw_compact = adamw_compact<isa>,
+          .round_int8 = round_int8<isa>,
+          .round_bf16 = round_to_bf16<isa>,
+          .ema = ema<isa>,
+          .ema_coded = ema_coded<isa>,
+          .squared_norm = squared_norm<isa>};
 }
 
 }  // namespace kernel

@@ -89,7 +89,7 @@ TEST(FinishStep, NotFiniteIsNotApplied) {
     RandomFrame f(1);
     const Id stat = f.numbers({{S, 2}}, DType::f64, stats[i]);
     const Id norm = f.numbers({{S, 2}}, DType::f64, {3, norms[i]});
-    const Id control = f.numbers({{S, Control::slots}}, DType::f64, {1e-3, 5});
+    const Id control = f.numbers({{S, Control::slots}}, DType::f64, {1e-3, 5, 0});
     const Id pending = f.poisoned({{S, Pending::slots}}, DType::f64);
     const Id results = f.random({{S, 2 * Results::slots}}, 1, 0, DType::f64);
     const FinishStep op{.stats = stat,

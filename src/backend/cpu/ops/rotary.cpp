@@ -5,31 +5,42 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/cpu/ops/elementwise_kernel.h"
 #include "backend/cpu/ops/launch.h"
 #include "backend/cpu/ops/ops.h"
+#include "backend/cpu/ops/storage.h"
 
 namespace sluice {
 namespace {
 
-struct Turn {
-  float cosine, sine;
-};
+// What the pairs of a token turn by: the numbers (even, odd) of pair i become
+// (even cos - odd sin, odd cos + even sin), so along = cos, cos and across = -sin, sin.
+struct Turns {
+  double* frequencies;  // one per pair
+  float *along, *across;
+  std::int64_t pairs;
 
-// One token: turns[i] applies to the pair (x[2i], x[2i+1]) of each head.
-void turn_heads(const float* x_NH, float* y_NH, std::int64_t heads, std::int64_t size,
-                std::int64_t pairs, const Turn* turns) {
-  for (std::int64_t n = 0; n < heads; ++n) {
-    const float* x = x_NH + n * size;
-    float* y = y_NH + n * size;
+  Turns(std::byte* scratch, const Rotary& op)
+      : frequencies(reinterpret_cast<double*>(scratch)),
+        along(reinterpret_cast<float*>(frequencies + op.dims / 2)),
+        across(along + op.dims),
+        pairs(op.dims / 2) {
     for (std::int64_t i = 0; i < pairs; ++i) {
-      const float even = x[2 * i];
-      const float odd = x[2 * i + 1];
-      y[2 * i] = even * turns[i].cosine - odd * turns[i].sine;
-      y[2 * i + 1] = odd * turns[i].cosine + even * turns[i].sine;
+      frequencies[i] = std::pow(static_cast<double>(op.base),
+                                -2.0 * static_cast<double>(i) / static_cast<double>(op.dims));
     }
-    for (std::int64_t h = 2 * pairs; h < size; ++h) y[h] = x[h];
   }
-}
+  void turn_to(std::int32_t position, bool inverse) {
+    for (std::int64_t i = 0; i < pairs; ++i) {
+      const double angle = position * frequencies[i];
+      const auto cosine = static_cast<float>(std::cos(angle));
+      const auto sine = static_cast<float>(inverse ? -std::sin(angle) : std::sin(angle));
+      along[2 * i] = along[2 * i + 1] = cosine;
+      across[2 * i] = -sine;
+      across[2 * i + 1] = sine;
+    }
+  }
+};
 
 }  // namespace
 
@@ -38,28 +49,28 @@ void run(CpuBackend& cpu, const Frame& frame, const Rotary& op, Tiles tiles) {
   const std::int64_t count = frame[op.positions].count();
   const std::int64_t size = x.shape().last();
   const std::int64_t heads = features(x.shape()) / size;
-  const std::int64_t pairs = op.dims / 2;
   const std::int32_t* positions_M = frame[op.positions].data<std::int32_t>();
-  const float* x_MNH = x.data<float>();
-  float* y_MNH = frame[op.y].data<float>();
   const std::int64_t tasks = (count + rotary_tile - 1) / rotary_tile;
-  for_tasks(cpu.pool(), tasks, tiles, [&](std::int64_t task, int worker) {
-    auto* frequencies = reinterpret_cast<double*>(cpu.scratch(worker).data());
-    auto* turns = reinterpret_cast<Turn*>(frequencies + pairs);
-    for (std::int64_t i = 0; i < pairs; ++i) {
-      frequencies[i] = std::pow(static_cast<double>(op.base),
-                                -2.0 * static_cast<double>(i) / static_cast<double>(op.dims));
-    }
-    const std::int64_t end = std::min(count, (task + 1) * rotary_tile);
-    for (std::int64_t t = task * rotary_tile; t < end; ++t) {
-      for (std::int64_t i = 0; i < pairs; ++i) {
-        const double angle = positions_M[t] * frequencies[i];
-        const auto sine = static_cast<float>(std::sin(angle));
-        turns[i] = {static_cast<float>(std::cos(angle)), op.inverse ? -sine : sine};
+  with_storage(x.dtype(), [&]<class T>() {
+    const T* x_MNH = x.data<T>();
+    T* y_MNH = frame[op.y].data<T>();
+    const auto turn =
+        kernels_of(cpu.isa(), portable_elementwise, avx2_elementwise, avx512_elementwise)
+            .of<T>()
+            .turn;
+    for_tasks(cpu.pool(), tasks, tiles, [&](std::int64_t task, int worker) {
+      Turns turns(cpu.scratch(worker).data(), op);
+      const std::int64_t end = std::min(count, (task + 1) * rotary_tile);
+      for (std::int64_t t = task * rotary_tile; t < end; ++t) {
+        turns.turn_to(positions_M[t], op.inverse);
+        for (std::int64_t head = t * heads; head < (t + 1) * heads; ++head) {
+          const T* from = x_MNH + head * size;
+          T* to = y_MNH + head * size;
+          turn(from, turns.along, turns.across, to, op.dims);
+          std::copy(from + op.dims, from + size, to + op.dims);
+        }
       }
-      const std::int64_t row = t * heads * size;
-      turn_heads(x_MNH + row, y_MNH + row, heads, size, pairs, turns);
-    }
+    });
   });
 }
 

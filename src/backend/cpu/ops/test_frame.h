@@ -115,17 +115,19 @@ class TestFrame {
   bool first_;
 };
 
-// The worst relative error of what `one` wrote into `result`, against the values of its reference
-// (rounded to their types).
+// The relative error of one value of `result`, against that of a reference (rounded to its type).
+inline double error_of(Id id, const TestFrame& result, std::span<const RefValue> expected) {
+  const RefValue& value = expected[static_cast<std::size_t>(id)];
+  std::vector<double> numbers = value.numbers;
+  for (double& x : numbers) x = stored(value.type.dtype, x);
+  return relative_error(result.numbers(id), numbers);
+}
+
+// The worst relative error of what `one` wrote into `result`.
 inline double worst_error(const OpCase& one, const TestFrame& result,
                           std::span<const RefValue> expected) {
   double worst = 0;
-  for (const Id id : written_by(one.op)) {
-    const RefValue& value = expected[static_cast<std::size_t>(id)];
-    std::vector<double> numbers = value.numbers;
-    for (double& x : numbers) x = stored(value.type.dtype, x);
-    worst = std::max(worst, relative_error(result.numbers(id), numbers));
-  }
+  for (const Id id : written_by(one.op)) worst = std::max(worst, error_of(id, result, expected));
   return worst;
 }
 

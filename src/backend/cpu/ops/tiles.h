@@ -11,6 +11,7 @@
 namespace sluice {
 
 constexpr std::int64_t element_tile = 32768;  // elements of an elementwise op
+constexpr std::int64_t block_tile = 256;      // blocks of state, 128 elements or less each
 constexpr std::int64_t norm_chunk = 65536;    // elements of one partial sum of a squared norm
 constexpr std::int64_t embed_tile = 32;       // tokens of an embedding
 constexpr std::int64_t rotary_tile = 16;      // tokens of a rotation
@@ -48,7 +49,8 @@ T* workspace(const Frame& frame, std::int64_t count) {
   return reinterpret_cast<T*>(frame.workspace.data());
 }
 
-// The table of kernels of one instruction set. Each file of kernels defines three.
+// The table of kernels of one instruction set (of its vector_isa). Each file of kernels defines
+// three.
 template <class Kernels>
 const Kernels& kernels_of(Isa isa, const Kernels& portable, const Kernels& avx2,
                           const Kernels& avx512) {
@@ -58,6 +60,8 @@ const Kernels& kernels_of(Isa isa, const Kernels& portable, const Kernels& avx2,
     case Isa::avx2:
       return avx2;
     case Isa::avx512:
+    case Isa::avx512_bf16:
+    case Isa::amx:
       return avx512;
   }
   throw Error("corrupt Isa");
@@ -67,6 +71,10 @@ void run(CpuBackend& cpu, const Frame& frame, const Add& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Scale& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Cast& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const AddInto& op, Tiles tiles);
+// A tile of these three is one row of y, of dx, of dW. dbias is made whole with the first one.
+void run(CpuBackend& cpu, const Frame& frame, const Linear& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const LinearGradInput& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const LinearGradWeight& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Gelu& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const GeluGrad& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const LayerNorm& op, Tiles tiles);
@@ -75,12 +83,18 @@ void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradInput& op, Tile
 // Of these two the partial sums outside `tiles` are taken from the workspace as they are.
 void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradWeight& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op, Tiles tiles);
+// A tile of AdamW compact and of rounding to int8 is `block_tile` blocks.
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const Ema& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Embed& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Rotary& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const Dropout& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Pack& op, Tiles tiles);
 // Tiles of one row of the batch are neighbours: one per head and 64 queries, or per key head.
 void run(CpuBackend& cpu, const Frame& frame, const Attention& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op, Tiles tiles);
+// A tile is one chunk of tokens. The sums (stats, dw, dbias) are those of `tiles`.
+void run(CpuBackend& cpu, const Frame& frame, const HeadLoss& op, Tiles tiles);
 
 }  // namespace sluice

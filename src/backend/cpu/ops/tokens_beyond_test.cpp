@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -280,6 +281,89 @@ TEST_F(TokensBeyondAll, Products) {
   EXPECT_NEAR(large.floats(ids[5])[0], small.floats(ids[5])[0], 1e-5);
 }
 
+// Some rows of a product; `beside` them is one that is not to be written.
+struct Rows {
+  std::int64_t first, last;
+  std::int64_t count() const { return last - first; }
+  std::int64_t beside() const { return first == 0 ? last : first - 1; }
+};
+constexpr std::int64_t wide_row = 1000;  // does not divide 2^31: a row lies across it
+constexpr std::int64_t many_rows = border / wide_row + 6;
+constexpr Rows product_rows[] = {
+    {0, 3}, {border / wide_row - 1, border / wide_row + 2}, {many_rows - 2, many_rows}};
+
+// Only `rows` of the large matrix were made, and they are the rows of the small one.
+void expect_rows(const Reserved& large, const Reserved& small, Id id, const Rows& rows) {
+  SCOPED_TRACE(rows.first);
+  const float* const made = large.floats(id, rows.first * wide_row);
+  EXPECT_TRUE(same(made, small.floats(id), rows.count() * wide_row));
+  EXPECT_FALSE(same(made, small.floats(id, wide_row), wide_row));
+  const float* const beside = large.floats(id, rows.beside() * wide_row);
+  EXPECT_TRUE(std::all_of(beside, beside + wide_row, [](float x) { return x == 0; }));
+}
+
+// y of Linear, and dx of LinearGradInput where it has the same factors.
+TEST_F(TokensBeyondAll, ProductsOfManyRows) {
+  constexpr std::int64_t narrow = 8;
+  constexpr Id x = 0, w = 1, bias = 2, y = 3, dx = 4;
+  for (const bool out_in : {false, true}) {
+    const auto make = [&](Reserved& r, std::int64_t time) {
+      r.add({{B, 1}, {T, time}, {D, narrow}});
+      r.add(out_in ? Shape{{F, wide_row}, {D, narrow}} : Shape{{D, narrow}, {F, wide_row}});
+      r.add({{F, wide_row}});
+      for (int i = 0; i < 2; ++i) r.add({{B, 1}, {T, time}, {F, wide_row}});
+      fill(r.floats(w), narrow * wide_row, 1);
+      fill(r.floats(bias), wide_row, 2);
+    };
+    const Linear forward{.x = x, .w = w, .bias = bias, .y = y, .out_in = out_in};
+    const LinearGradInput backward{.dy = x, .w = w, .dx = dx, .out_in = !out_in};
+    Reserved large;
+    make(large, many_rows);
+    for (const Rows& rows : product_rows) {
+      Reserved small;
+      make(small, rows.count());
+      fill(large.floats(x, rows.first * narrow), rows.count() * narrow, rows.first);
+      fill(small.floats(x), rows.count() * narrow, rows.first);
+      run(cpu, large.frame(), forward, {rows.first, rows.last});
+      run(cpu, large.frame(), backward, {rows.first, rows.last});
+      run(cpu, small.frame(), forward);
+      run(cpu, small.frame(), backward);
+      expect_rows(large, small, y, rows);
+      expect_rows(large, small, dx, rows);
+    }
+  }
+}
+
+TEST_F(TokensBeyondAll, GradientsOfEnormousWeights) {
+  constexpr std::int64_t time = 5;
+  constexpr Id left = 0, right = 1, dw = 2;
+  for (const bool out_in : {false, true}) {
+    const auto make = [&](Reserved& r, std::int64_t rows) {
+      r.add({{B, 1}, {T, time}, {D, rows}});
+      r.add({{B, 1}, {T, time}, {F, wide_row}});
+      r.add({{D, rows}, {F, wide_row}});
+      fill(r.floats(right), time * wide_row, 1);
+    };
+    LinearGradWeight op{.x = left, .dy = right, .dw = dw, .dbias = no_value, .out_in = out_in};
+    if (out_in) std::swap(op.x, op.dy);
+    Reserved large;
+    make(large, many_rows);
+    for (const Rows& rows : product_rows) {
+      Reserved small;
+      make(small, rows.count());
+      for (std::int64_t t = 0; t < time; ++t) {
+        fill(large.floats(left, t * many_rows + rows.first), rows.count(), rows.first + t);
+        fill(small.floats(left, t * rows.count()), rows.count(), rows.first + t);
+      }
+      for (const bool first : {true, false}) {
+        run(cpu, large.frame(first), op, {rows.first, rows.last});
+        run(cpu, small.frame(first), op);
+      }
+      expect_rows(large, small, dw, rows);
+    }
+  }
+}
+
 // Tiles of 256 rows x 128 columns at the start, where weight and packed weight pass 2^31, at the
 // end.
 TEST_F(TokensBeyondAll, PackedWeights) {
@@ -342,6 +426,60 @@ TEST_F(TokensBeyondAll, HeadOverManyTokens) {
   EXPECT_EQ(nll[0][0], nll[1][0]);
   EXPECT_EQ(nll[1][1], 10);
   EXPECT_GT(nll[1][0], 1);
+}
+
+// Training's head: chunks at the start, before and across element 2^31 of x and dx, and at the end,
+// one call each, are the chunks of one small tensor; dw, dbias and the losses sum over them.
+TEST_F(TokensBeyondAll, GradientsOfTheHeadOverManyTokens) {
+  constexpr std::int64_t vocab = 5, chunk = 64, across = border / wide_row / chunk;
+  constexpr std::int64_t places[] = {0, across - 1, across, across + 3}, odd = 5;
+  constexpr Id x = 0, w = 1, targets = 2, weights = 3, stats = 4, dx = 5, dw = 6, dbias = 7;
+  const HeadLoss op{.x = x,
+                    .w = w,
+                    .targets = targets,
+                    .weights = weights,
+                    .stats = stats,
+                    .dx = dx,
+                    .dw = dw,
+                    .dbias = dbias,
+                    .vocab = vocab,
+                    .chunk = chunk};
+  const auto make = [&](Reserved& r, std::int64_t time) {
+    r.add({{B, 1}, {T, time}, {D, wide_row}});
+    r.add({{V, vocab}, {D, wide_row}});
+    r.add({{B, 1}, {T, time}}, DType::i32);
+    r.add({{B, 1}, {T, time}});
+    r.add({{S, 2}}, DType::f64);
+    r.add({{B, 1}, {T, time}, {D, wide_row}});
+    r.add({{V, vocab}, {D, wide_row}});
+    r.add({{V, vocab}});
+    r.add_workspace(chunk * (16 * 4 + 8));
+    fill(r.floats(w), vocab * wide_row, 1);
+  };
+  const auto fill_tokens = [&](Reserved& r, std::int64_t begin, std::int64_t count, int seed) {
+    fill(r.floats(x, begin * wide_row), count * wide_row, seed);
+    fill(r.floats(weights, begin), count, seed);
+    for (std::int64_t t = 0; t < count; ++t)
+      r.integers(targets)[begin + t] = static_cast<std::int32_t>((t + seed) % vocab);
+  };
+  Reserved large, small;
+  make(large, places[3] * chunk + odd);
+  make(small, 3 * chunk + odd);
+  for (int i = 0; i < 4; ++i) fill_tokens(small, i * chunk, i < 3 ? chunk : odd, i);
+  run(cpu, small.frame(), op);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_FALSE(same(large.floats(dw), small.floats(dw), vocab * wide_row)) << i;
+    const std::int64_t begin = places[i] * chunk, count = i < 3 ? chunk : odd;
+    fill_tokens(large, begin, count, i);
+    run(cpu, large.frame(i == 0), op, {places[i], places[i] + 1});
+    const float* const made = large.floats(dx, begin * wide_row);
+    EXPECT_TRUE(same(made, small.floats(dx, i * chunk * wide_row), count * wide_row)) << i;
+    EXPECT_FALSE(same(made, small.floats(dx, (i * chunk + 1) * wide_row), wide_row)) << i;
+  }
+  EXPECT_TRUE(same(large.floats(dw), small.floats(dw), vocab * wide_row));
+  EXPECT_TRUE(same(large.floats(dbias), small.floats(dbias), vocab));
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(large.frame()[stats].data<double>()[i], small.frame()[stats].data<double>()[i]);
 }
 
 // A vocabulary whose weight passes element 2^31: all logits are zero but for three.

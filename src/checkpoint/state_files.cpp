@@ -1,0 +1,205 @@
+#include "checkpoint/state_files.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "checkpoint/tensor_files.h"
+#include "ops/optimizer/formats.h"
+
+namespace sluice {
+namespace {
+
+constexpr const char* state_file = "optimizer.safetensors";
+constexpr const char* average_file = "average.safetensors";
+
+// "m.wte" of "wte", "m.transformer.wte.weight" of the name outside.
+std::string of_kind(const std::string& kind, const std::string& name) { return kind + "." + name; }
+
+// A tensor's state as float32 numbers, padding apart.
+struct Decoded {
+  std::vector<float> master, m, v;
+};
+
+// Reads and writes the state of one tensor in any form.
+class Converter {
+ public:
+  Converter(const SafetensorsFile& model, const SafetensorsFile& state, const ModelTensor& tensor)
+      : model_(model), state_(state), tensor_(tensor) {}
+
+  // The form that the file has: low, m, v …
+  bool has(const char* kind) const {
+    return find_tensor(state_, of_kind(kind, tensor_.name)) != nullptr;
+  }
+  bool same_form() const {
+    const TensorInfo* weight = find_tensor(model_, tensor_.name);
+    if (weight == nullptr || weight->dtype != file_type(tensor_.type)) return false;
+    for (const char* kind : {"low", "m", "m_scale", "v", "v_scale"}) {
+      const bool wanted = std::any_of(tensor_.state.begin(), tensor_.state.end(),
+                                      [&](const StateTensor& s) { return s.kind == kind; });
+      if (wanted != has(kind)) return false;
+    }
+    return true;
+  }
+
+  Decoded decode() const {
+    Decoded out;
+    out.master = weight();
+    if (!has("m")) {  // it was frozen until now
+      out.m.resize(out.master.size()), out.v.resize(out.master.size());
+    } else if (has("m_scale")) {
+      out.m.resize(out.master.size()), out.v.resize(out.master.size());
+      const Shape shape = blocks_shape();
+      decode_m(shape, read<std::uint8_t>("m"), scales("m_scale", shape), out.m);
+      decode_v(shape, read<std::uint8_t>("v"), scales("v_scale", shape), out.v);
+    } else {
+      out.m = read<float>("m"), out.v = read<float>("v");
+    }
+    return out;
+  }
+
+  void encode(const Decoded& from, TensorAccess access) const {
+    const Tensor weight = access(tensor_.layer, tensor_.value);
+    const auto to = [&](const char* kind) {
+      return access(tensor_.layer, of_kind(kind, tensor_.value));
+    };
+    const auto in = [&]<class T>(const Tensor& tensor, T) {
+      return std::span<T>(tensor.data<T>(), from.master.size());
+    };
+    const bool compact = tensor_.type == DType::bf16 && tensor_.state.size() == 4;
+    if (weight.dtype() == DType::f32) {
+      std::copy(from.master.begin(), from.master.end(), weight.data<float>());
+    } else {
+      std::vector<std::int16_t> unused(compact ? from.master.size() : 0);
+      split_masters(from.master, in(weight, bf16{}),
+                    compact ? std::span<std::int16_t>(unused) : in(to("low"), std::int16_t{}));
+    }
+    if (!compact) {
+      std::copy(from.m.begin(), from.m.end(), to("m").data<float>());
+      std::copy(from.v.begin(), from.v.end(), to("v").data<float>());
+      return;
+    }
+    const Shape shape = blocks_shape();
+    const auto scale = [&](const char* kind) {
+      return std::span<float>(to(kind).data<float>(),
+                              static_cast<std::size_t>(state_blocks(shape)));
+    };
+    encode_m(shape, from.m, in(to("m"), std::uint8_t{}), scale("m_scale"));
+    encode_v(shape, from.v, in(to("v"), std::uint8_t{}), scale("v_scale"));
+  }
+
+ private:
+  // The tensor's rows and columns as blocks see them.
+  Shape blocks_shape() const {
+    return {{Axis::model, tensor_.rows}, {Axis::model_out, tensor_.count() / tensor_.rows}};
+  }
+
+  template <class T>
+  std::vector<T> numbers(const SafetensorsFile& file, const std::string& name,
+                         const std::vector<std::int64_t>& shape) const {
+    const TensorInfo& info = require_tensor(file, name, {dtype_of<T>()}, shape);
+    const std::span<const std::byte> bytes = file.bytes(info);
+    std::vector<T> out(bytes.size() / sizeof(T));
+    std::memcpy(out.data(), bytes.data(), bytes.size());
+    return out;
+  }
+  template <class T>
+  std::vector<T> read(const char* kind) const {
+    return numbers<T>(state_, of_kind(kind, tensor_.name), tensor_.shape);
+  }
+  std::vector<float> scales(const char* kind, const Shape& shape) const {
+    return numbers<float>(state_, of_kind(kind, tensor_.name), {shape[0].size, row_blocks(shape)});
+  }
+
+  std::vector<float> weight() const {
+    const TensorInfo& info =
+        require_tensor(model_, tensor_.name, {DType::f32, DType::bf16}, tensor_.shape);
+    if (info.dtype == file_type(DType::f32))
+      return numbers<float>(model_, tensor_.name, tensor_.shape);
+    const std::vector<bf16> half = numbers<bf16>(model_, tensor_.name, tensor_.shape);
+    const std::vector<std::int16_t> low =
+        has("low") ? read<std::int16_t>("low") : std::vector<std::int16_t>(half.size());
+    std::vector<float> out(half.size());
+    join_masters(half, low, out);
+    return out;
+  }
+
+  const SafetensorsFile& model_;
+  const SafetensorsFile& state_;
+  const ModelTensor& tensor_;
+};
+
+void begin_average(const ModelTensor& tensor, TensorAccess access) {
+  const Tensor weight = access(tensor.layer, tensor.value);
+  float* const to = access(tensor.layer, of_kind("average", tensor.value)).data<float>();
+  if (weight.dtype() == DType::f32) {
+    std::copy_n(weight.data<float>(), weight.count(), to);
+    return;
+  }
+  const bool exact = tensor.state.front().kind == "low";
+  const std::int16_t* low =
+      exact ? access(tensor.layer, of_kind("low", tensor.value)).data<std::int16_t>() : nullptr;
+  for (std::int64_t i = 0; i < weight.count(); ++i)
+    to[i] = join_master(weight.data<bf16>()[i], low == nullptr ? std::int16_t{0} : low[i]);
+}
+
+}  // namespace
+
+void save_state(CheckpointSave& save, const std::vector<ModelTensor>& tensors,
+                TensorAccess access) {
+  std::vector<Source> sources, averages;
+  for (const ModelTensor& tensor : tensors) {
+    const auto bytes = [&](const std::string& kind, std::int64_t count) {
+      const Tensor state = access(tensor.layer, of_kind(kind, tensor.value));
+      return std::span(static_cast<const std::byte*>(state.raw()), static_cast<std::size_t>(count));
+    };
+    for (const StateTensor& state : tensor.state)
+      sources.push_back({of_kind(state.kind, tensor.name), state.type, state.shape,
+                         bytes(state.kind, state.bytes)});
+    if (tensor.averaged)
+      averages.push_back(
+          {tensor.name, DType::f32, tensor.shape, bytes("average", tensor.count() * 4)});
+  }
+  write_tensors(save, state_file, sources);
+  if (!averages.empty()) write_tensors(save, average_file, averages);
+}
+
+LoadedState load_state(const std::filesystem::path& dir, const std::vector<ModelTensor>& tensors,
+                       TensorAccess access) {
+  const SafetensorsFile model = SafetensorsFile::open(dir / "model.safetensors");
+  const SafetensorsFile state = SafetensorsFile::open(dir / state_file);
+  LoadedState out;
+  for (const ModelTensor& tensor : tensors) {
+    if (tensor.frozen) continue;
+    const Converter converter(model, state, tensor);
+    if (converter.same_form()) {
+      for (const StateTensor& one : tensor.state)
+        copy_bytes(state,
+                   require_tensor(state, of_kind(one.kind, tensor.name), {one.type}, one.shape),
+                   access(tensor.layer, of_kind(one.kind, tensor.value)));
+    } else {
+      converter.encode(converter.decode(), access);
+      out.converted = true;
+    }
+  }
+  const bool averaged =
+      std::any_of(tensors.begin(), tensors.end(), [](const ModelTensor& t) { return t.averaged; });
+  if (!averaged) return out;
+  out.began_average = !std::filesystem::exists(dir / average_file);
+  if (out.began_average) {
+    begin_averages(tensors, access);
+    return out;
+  }
+  const SafetensorsFile averages = SafetensorsFile::open(dir / average_file);
+  for (const ModelTensor& tensor : tensors)
+    if (tensor.averaged)
+      copy_bytes(averages, require_tensor(averages, tensor.name, {DType::f32}, tensor.shape),
+                 access(tensor.layer, of_kind("average", tensor.value)));
+  return out;
+}
+
+void begin_averages(const std::vector<ModelTensor>& tensors, TensorAccess access) {
+  for (const ModelTensor& tensor : tensors)
+    if (tensor.averaged) begin_average(tensor, access);
+}
+
+}  // namespace sluice

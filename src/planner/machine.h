@@ -1,0 +1,62 @@
+// What `sluice doctor` measured on a machine, and the file that keeps it: the rates that a step's
+// speed is stated against. A value; measuring is the backend's.
+//
+// The file is read as something that anyone may have written: all of it is checked, and one that
+// is damaged, of another version or of another machine is not used and said so. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sluice {
+
+// One product C[m,n] = A[m,k] B[k,n] and how long it took.
+struct ProductRate {
+  std::string name;       // "fc"
+  std::string direction;  // "forward", "input gradient" or "weight gradient"
+  std::string type;       // "float32" or "bf16"
+  std::int64_t m = 0, k = 0, n = 0;
+  std::int64_t count = 1;  // how often a step has it
+  double seconds = 0;      // of one, the median
+  double flops() const;    // per second: 2 m k n / seconds
+};
+
+// Who measured: rates hold for nobody else.
+struct MachineId {
+  std::string cpu;  // "AMD EPYC (family 26, model 2)"
+  std::string isa;  // of the kernels
+  int threads = 1;
+};
+
+struct MachineRates {
+  MachineId id;
+  std::string date;    // "2026-11-23"
+  bool quick = false;  // smaller products, fewer of them
+  std::vector<ProductRate> products;
+  // Bytes per second; 0: not measured. A copy counts what it reads and what it writes.
+  double read_one = 0, read_all = 0, copy_one = 0, copy_all = 0, disk_write = 0, disk_read = 0;
+};
+
+// FLOPs per second over all products of `type` together, each as often as a step has it: what a
+// step that were nothing but its products would reach. 0: none was measured.
+double product_flops(const MachineRates& machine, std::string_view type);
+
+nlohmann::json to_json(const MachineRates& machine);
+// Error (input), naming `where`, for whatever to_json() does not write.
+MachineRates parse_machine(std::string_view text, const std::string& where);
+
+// Replaces the file, making its folder. Error (disk).
+void save_machine(const std::string& path, const MachineRates& machine);
+
+// The machine of the file, or none and why, as one sentence. An empty path is no file.
+struct FoundMachine {
+  std::optional<MachineRates> machine;
+  std::string reason;
+};
+FoundMachine find_machine(const std::string& path, const MachineId& id);
+
+}  // namespace sluice

@@ -6,12 +6,9 @@
 
 namespace sluice {
 
-void avx512_draw_dropout(const AttentionDropout& dropout, std::int64_t j0, std::int64_t queries,
-                         float* rows, float* keep) {
-  draw_dropout<Isa::avx512>(dropout, j0, queries, rows, keep);
-}
-void avx512_attention_decode(const AttentionDecode<Half>& d, float* scratch) {
-  attention_decode<Isa::avx512>(d, scratch);
+void avx512_draw_dropout(const AttentionDropout& dropout, std::int64_t j0, std::int64_t visible,
+                         std::int64_t queries, float* rows, float* keep) {
+  draw_dropout<Isa::avx512>(dropout, j0, visible, queries, rows, keep);
 }
 void avx512_attention_join(const AttentionParts<Half>& all) { attention_join<Isa::avx512>(all); }
 

@@ -14,21 +14,6 @@ namespace {
 constexpr std::int64_t tile = attention_tile;
 constexpr Isa tag = Isa::avx512_bf16;  // so that templates of this file stay in this file
 
-// eˣ for x <= 1 or so within 1e-6; 0 below -104; NaN stays. Degree 5 of 2ʳ, |r| <= 1/2.
-__m512 exp_of(__m512 x) {
-  const __m512 y = _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(-150.0f), x);
-  const __m512 t = _mm512_mul_ps(y, _mm512_set1_ps(1.44269504f));
-  const __m512 n = _mm512_maskz_roundscale_ps(0xffff, t, _MM_FROUND_TO_NEAREST_INT);
-  const __m512 r = _mm512_sub_ps(t, n);
-  __m512 p = _mm512_set1_ps(1.326697039e-03f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.675459746e-03f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.550742616e-02f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402212175e-01f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931469492e-01f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000000071e+00f));
-  return _mm512_maskz_scalef_ps(0xffff, p, n);
-}
-
 // Two rows of 16 numbers as bf16, the first in the lower half.
 __m512i rounded(__m512 first, __m512 second) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first));
@@ -195,7 +180,8 @@ void forward(const AttentionBlock<Half>& block, float* scratch) {
           .run();
     }
     mask_tile<tag>(t.s, j0, keys, block.queries, block.position, block.starts);
-    if (drops) avx512_draw_dropout(block.dropout, j0, block.queries, t.spare, t.keep);
+    if (drops)
+      avx512_draw_dropout(block.dropout, j0, block.position, block.queries, t.spare, t.keep);
     for (std::int64_t i = 0; i < width; i += 16)
       softmax_words(t, i, stairs.keys_of(i), drops ? t.keep + i * tile : nullptr);
     columns_of(block.v + j0 * block.v_stride, block.v_stride, keys, size, t.v);
@@ -371,7 +357,7 @@ void backward_tile(const AttentionGradHead<Half>& head, std::int64_t g, std::int
   if (drops) {
     AttentionDropout dropout = head.dropout;
     dropout.first += static_cast<std::uint64_t>((g * head.tokens + i0) * dropout.step);
-    avx512_draw_dropout(dropout, j0, queries, t.spare, t.keep);
+    avx512_draw_dropout(dropout, j0, i0, queries, t.spare, t.keep);
   }
   for (std::int64_t i = 0; i < width; i += 16)
     score_gradients(t, i, stairs.keys_of(i), drops ? t.keep + i * tile : nullptr);
@@ -427,7 +413,7 @@ void backward(const AttentionGradHead<Half>& head, float* scratch) {
 
 const AttentionKernel<Half> avx512_bf16_attention_bf16 = {
     .forward = forward,
-    .decode = avx512_attention_decode,
+    .decode = avx512_bf16_attention_decode,
     .join = avx512_attention_join,
     .backward = backward,
 };

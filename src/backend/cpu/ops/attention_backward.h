@@ -149,7 +149,7 @@ void backward_tile(const AttentionGradHead<T>& head, std::int64_t g, std::int64_
   if (drops) {
     AttentionDropout dropout = head.dropout;
     dropout.first += static_cast<std::uint64_t>((g * head.tokens + i0) * dropout.step);
-    draw_dropout<isa>(dropout, j0, queries, t.spare, t.keep);
+    draw_dropout<isa>(dropout, j0, i0, queries, t.spare, t.keep);
   }
   score_gradients<isa>(t, drops, keys, width);
   if (head.keys) {

@@ -1,6 +1,6 @@
 // Products of attention's tiles out of pairs of bf16: C[m, n] = turn · C + A · B in float32, with
-// AVX512_BF16; and what of the AVX-512 kernels serves here too. Only attention_avx512bf16.cpp and
-// attention_avx512.cpp include this.
+// AVX512_BF16; and what of the AVX-512 kernels serves here too. Only the files of AVX-512
+// include this.
 //
 // A word is two bf16 of neighbouring depth. A is read one word at a time where it lies: rows of
 // keys, values and scores are words already. B lies in panels of 16 columns, [depth / 2][16] words.
@@ -12,12 +12,29 @@
 
 namespace sluice {
 
-void avx512_draw_dropout(const AttentionDropout& dropout, std::int64_t j0, std::int64_t queries,
-                         float* rows, float* keep);
-void avx512_attention_decode(const AttentionDecode<Half>& d, float* scratch);
+void avx512_draw_dropout(const AttentionDropout& dropout, std::int64_t j0, std::int64_t visible,
+                         std::int64_t queries, float* rows, float* keep);
 void avx512_attention_join(const AttentionParts<Half>& all);
 
+// attention_decode_avx512bf16.cpp
+void avx512_bf16_attention_decode(const AttentionDecode<Half>& d, float* scratch);
+
 #if defined(__AVX512BF16__)
+
+// eˣ for x <= 1 or so within 1e-6; 0 below -104; NaN stays. Degree 5 of 2ʳ, |r| <= 1/2.
+static inline __m512 exp_of(__m512 x) {
+  const __m512 y = _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(-150.0f), x);
+  const __m512 t = _mm512_mul_ps(y, _mm512_set1_ps(1.44269504f));
+  const __m512 n = _mm512_maskz_roundscale_ps(0xffff, t, _MM_FROUND_TO_NEAREST_INT);
+  const __m512 r = _mm512_sub_ps(t, n);
+  __m512 p = _mm512_set1_ps(1.326697039e-03f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.675459746e-03f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.550742616e-02f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402212175e-01f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931469492e-01f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000000071e+00f));
+  return _mm512_maskz_scalef_ps(0xffff, p, n);
+}
 
 struct DotProduct {
   std::int64_t m, panels, depth;  // rows, panels of 16 columns, words

@@ -104,7 +104,7 @@ void attention_forward(const AttentionBlock<T>& block, float* scratch) {
     const Panels<float> s{t.s, tile, 16}, y_panels{t.y_panels, 16, size * 16};
     TileProduct<isa, false>{keys, width, size, k.data, k.stride, q_panels, s, false}.run();
     mask_tile<isa>(t.s, j0, keys, block.queries, block.position, block.starts);
-    if (drops) draw_dropout<isa>(block.dropout, j0, block.queries, t.spare, t.keep);
+    if (drops) draw_dropout<isa>(block.dropout, j0, block.position, block.queries, t.spare, t.keep);
     for (std::int64_t i = 0; i < width; i += 16) {
       softmax_panel<isa>(t.s + i, drops ? t.keep + i * tile : nullptr, keys, t.maximum + i,
                          t.sum + i, t.y_panels + i * size, size, j0 == begin);

@@ -15,6 +15,9 @@ using Half = std::uint16_t;
 
 constexpr std::int64_t attention_tile = 64;  // queries and keys of one tile
 
+// Below every score, above -inf: differences stay numbers.
+constexpr float attention_lowest = -1e30f;
+
 // Which probabilities are dropped: element first + i * step + j of query i and key j (see
 // ops/attention/attention.h), kept when its random bits are >= threshold, then times factor =
 // 1 / (1 - rate).
@@ -104,7 +107,7 @@ constexpr std::int64_t attention_scratch_floats(std::int64_t size, std::int64_t 
          2 * sums * attention_padded(size);
 }
 constexpr std::int64_t attention_decode_floats(std::int64_t heads, std::int64_t size) {
-  return heads * (attention_padded(size) + attention_tile) + 64;
+  return heads * (attention_padded(size) + 16 + attention_tile) + 64;
 }
 
 template <class T>

@@ -9,9 +9,6 @@
 
 namespace sluice {
 
-constexpr float attention_lowest =
-    -1e30f;  // below every score, above -inf: differences stay numbers
-
 // Plain loops: the compiler makes vectors of them.
 template <Isa isa>
 void widen(const Half* from, std::int64_t n, float* to) {
@@ -121,19 +118,25 @@ std::int64_t first_tile(const std::int32_t* starts, std::int64_t queries) {
 }
 
 // What each probability of a tile is multiplied by, 0 or dropout.factor, as panels of queries:
-// keep[(i / 16 * 64 + j) * 16 + i % 16] of query i and key j0 + j. `rows`: 64 x 64 floats.
+// keep[(i / 16 * 64 + j) * 16 + i % 16] of query i and key j0 + j; 0 where the key is more than
+// `visible` + i, which nobody sees. `rows`: 64 x 64 floats.
 template <Isa isa>
-void draw_dropout(const AttentionDropout& dropout, std::int64_t j0, std::int64_t queries,
-                  float* rows, float* keep) {
+void draw_dropout(const AttentionDropout& dropout, std::int64_t j0, std::int64_t visible,
+                  std::int64_t queries, float* rows, float* keep) {
   using V = Vec<isa>;
   const RandomBits<isa> random(dropout.seed, dropout.stream);
-  std::uint32_t bits[attention_tile];
+  std::uint32_t bits[32] = {};
   for (std::int64_t i = 0; i < queries; ++i) {
+    float* const row = rows + i * attention_tile;
     const auto first = dropout.first + static_cast<std::uint64_t>(i * dropout.step + j0);
-    random.fill(first, attention_tile, bits);
-    for (std::int64_t j = 0; j < attention_tile; j += 16) {
-      const auto kept = RandomBits<isa>::at_least(bits + j, dropout.threshold);
-      select(kept, V::set(dropout.factor), V::zero()).store(rows + i * attention_tile + j);
+    for (std::int64_t j = 0; j < attention_tile; j += 32) {
+      const bool drawn = j0 + j <= visible + i;
+      if (drawn) random.fill(first + static_cast<std::uint64_t>(j), 32, bits);
+      for (std::int64_t part = 0; part < 32; part += 16) {
+        const V zero = V::zero();
+        const auto kept = RandomBits<isa>::at_least(bits + part, dropout.threshold);
+        (drawn ? select(kept, V::set(dropout.factor), zero) : zero).store(row + j + part);
+      }
     }
   }
   pack_block(isa, rows, attention_tile, attention_tile, queries, true, keep);

@@ -110,8 +110,8 @@ TEST_P(InEveryFormat, OneBitOfWeightOrStateShows) {
       if (step != 2) return;
       machine.settle();
       const auto bytes = machine.bytes("transformer.h.1.attn.c_attn.weight", kind);
-      // Of a moment an upper bit: what the last one is worth may be rounded away.
-      const bool moment = kind == "m" || kind == "v";
+      // Of a running mean an upper bit: what the last one is worth may be rounded away.
+      const bool moment = kind == "m" || kind == "v" || kind == "average";
       bytes[moment ? 131 : 128] ^= moment ? std::byte{0x40} : std::byte{1};
       machine.derive();
     });

@@ -10,9 +10,9 @@
 namespace sluice {
 namespace {
 
-// Tiles of C: one task each, done in bands of rows. In the second level of cache stays A's block of
-// a band; B's panels pass by once per band, packed by the caller or, once per tile and block, by
-// the task. Wide tiles, since A is packed once for each. Bits do not depend on these.
+// Tiles of C: one task each. In the second level of cache stays A's block; B's panels pass by once
+// per tile. Wide tiles, since A is packed once for each: all columns, unless scratch must hold B or
+// C. Bits do not depend on these.
 struct Shape {
   std::int64_t rows;
   std::int64_t columns;
@@ -23,12 +23,16 @@ constexpr std::int64_t few_rows = 16;  // bound by reading B: many tasks, nothin
 
 std::int64_t parts_of(std::int64_t count, std::int64_t most) { return (count + most - 1) / most; }
 
-// Several bands only where B is packed by the task and no scratch must hold C. Halved until each
-// thread has four tiles or so.
-Shape shape_of(const GemmBf16& g, std::int64_t rows, int threads) {
+// One block, rounded: C needs no place in float32.
+bool rounds_at_once(const GemmBf16& g, const Bf16Kernel& kernel) {
+  return g.c_bf16 != nullptr && g.k <= kernel.block_k;
+}
+
+// Halved until each thread has four tiles or so.
+Shape shape_of(const Bf16Kernel& kernel, const GemmBf16& g, std::int64_t rows, int threads) {
   if (rows <= few_rows) return {few_rows, 64};
-  const bool bands = g.b_stored != Stored::packed && g.c != nullptr;
-  Shape shape = {bands ? 8 * band_rows : band_rows, max_columns};
+  const bool all_columns = rounds_at_once(g, kernel) && g.b_stored == Stored::packed;
+  Shape shape = {band_rows, all_columns ? std::max(g.n, max_columns) : max_columns};
   for (bool wide = true; shape.columns > 96; wide = !wide) {
     if (parts_of(rows, shape.rows) * parts_of(g.n, shape.columns) >= 4 * threads) break;
     (wide ? shape.columns : shape.rows) /= 2;
@@ -39,10 +43,16 @@ Shape shape_of(const GemmBf16& g, std::int64_t rows, int threads) {
 // Words of a worker's scratch; a float counts as one. What transpose() writes too much lies
 // between, and panels are a line of cache apart, so that not all of them fall into one set of it.
 constexpr std::int64_t slack = 64;
+constexpr std::int64_t panel_gap = 16;
 constexpr std::int64_t wide_k = 256;  // the longest block of those that widen
-constexpr std::int64_t a_words = band_rows * max_bf16_block_k / 2 + slack;
+constexpr std::int64_t gaps_of_a = band_rows / 4 * panel_gap;  // no set has lower tiles
+// AMX's groups of A have 32 rows, of k in steps of 16 words.
+constexpr std::int64_t words_of_a(std::int64_t rows, std::int64_t words) {
+  return (rows + 31) / 32 * 32 * ((words + 15) / 16 * 16) + gaps_of_a + slack;
+}
+constexpr std::int64_t a_words = words_of_a(band_rows, max_bf16_block_k / 2);
 constexpr std::int64_t b_words = max_columns * (max_bf16_block_k / 2 + 1) + slack;
-constexpr std::int64_t a_floats = band_rows * wide_k;
+constexpr std::int64_t a_floats = band_rows * wide_k + 2 * gaps_of_a;
 constexpr std::int64_t b_floats = max_tile_panels * panel_columns * wide_k;
 constexpr std::int64_t c_gap = 16;
 constexpr std::int64_t c_floats = band_rows * (max_columns + c_gap);
@@ -94,62 +104,48 @@ class Split {
 struct Block {
   std::int64_t begin;
   std::int64_t count;
-  std::int64_t words() const { return (count + 1) / 2; }
+  constexpr std::int64_t words() const { return (count + 1) / 2; }
 };
 
-// One tile of C on its way through all of K.
+// Words between panels of B that the product packs.
+constexpr std::int64_t panel_stride(Block k) { return (k.words() + 1) * panel_columns; }
+
+// One tile of C, of 128 rows at most: packs its parts of A and B into the scratch and multiplies
+// them.
 class TileRun {
  public:
   TileRun(const Bf16Kernel& kernel, const GemmBf16& g, std::int64_t row, std::int64_t rows,
           std::int64_t first_panel, std::int64_t panels, Scratch scratch)
       : kernel_(kernel),
         g_(g),
-        first_row_(row),
         first_panel_(first_panel),
-        rounding_at_once_(g.c_bf16 != nullptr && g.k <= kernel.block_k),
-        bands_(rows, band_rows),
-        heights_(bands_.largest(), kernel.rows),
+        rounding_at_once_(rounds_at_once(g, kernel)),
+        heights_(rows, kernel.rows),
         strips_(panels, kernel.panels[heights_.largest()]),
         scratch_(scratch) {
     const std::int64_t column = first_panel * panel_columns;
     const std::int64_t kept = rounding_at_once_ ? std::int64_t{max_tile_panels} : panels;
-    band_ = {.row = row,
+    tile_ = {.row = row,
              .rows = rows,
              .column = column,
              .columns = std::min(panels * panel_columns, g.n - column),
-             .data = scratch.c,
+             .data = g.c == nullptr ? scratch.c : g.c + row * g.ldc + column,
              .ld = g.c == nullptr ? kept * panel_columns + c_gap : g.ldc,
              .worker = 0};
   }
 
+  // Through all of K.
   void run(int worker) {
-    if (kernel_.begin != nullptr) kernel_.begin();
     Block k = {0, 0};
     do {
       k.count = std::min(kernel_.block_k, g_.k - k.begin);
       if (g_.b_stored != Stored::packed) pack_b(k);
-      for (std::int64_t band = 0; band < bands_.parts(); ++band) run_band(k, band);
+      pack_a(k);
+      multiply(k);
       k.begin += k.count;
     } while (k.begin < g_.k);
-    if (kernel_.end != nullptr) kernel_.end();
-    band_.worker = worker;
-    if (g_.finish) (*g_.finish)(band_);
-  }
-
- private:
-  void run_band(Block k, std::int64_t band) {
-    band_.row = first_row_ + bands_.begin(band);
-    band_.rows = bands_.size(band);
-    if (g_.c != nullptr) band_.data = g_.c + band_.row * g_.ldc + band_.column;
-    heights_ = Split(band_.rows, kernel_.rows);
-    pack_a(k);
-    for (std::int64_t strip = 0; strip < strips_.parts(); ++strip) run_strip(k, strip);
-  }
-
-  // Where a group of A begins, in words.
-  std::int64_t group_at(Block k, std::int64_t part) const {
-    if (kernel_.group == 0) return heights_.begin(part) * k.words();
-    return part * kernel_.rows * ((k.count + 31) / 32 * 16);
+    tile_.worker = worker;
+    if (g_.finish) (*g_.finish)(tile_);
   }
 
   void pack_a(Block k) {
@@ -160,7 +156,33 @@ class TileRun {
     } else {
       pack_columns_as_tiles(k);
     }
-    if (kernel_.widen == nullptr) return;
+  }
+
+  void pack_b(Block k) {
+    const bool transposed = g_.b_stored == Stored::transposed;
+    const std::int64_t column = tile_.column;
+    const Half* const src =
+        halves_of(g_.b) + (transposed ? column * g_.ldb + k.begin : k.begin * g_.ldb + column);
+    pack_panels_bf16(kernel_, src, g_.ldb, k.count, tile_.columns, transposed, panel_stride(k),
+                     scratch_.b);
+  }
+
+  // One block of K. REQUIRES that both operands are packed.
+  void multiply(Block k) {
+    if (kernel_.begin != nullptr) kernel_.begin();
+    if (kernel_.widen != nullptr) widen_a(k);
+    for (std::int64_t strip = 0; strip < strips_.parts(); ++strip) run_strip(k, strip);
+    if (kernel_.end != nullptr) kernel_.end();
+  }
+
+ private:
+  // Where a group of A begins, in words.
+  std::int64_t group_at(Block k, std::int64_t part) const {
+    if (kernel_.group == 0) return heights_.begin(part) * k.words() + part * panel_gap;
+    return part * kernel_.rows * ((k.count + 31) / 32 * 16);
+  }
+
+  void widen_a(Block k) {
     for (std::int64_t part = 0; part < heights_.parts(); ++part) {
       kernel_.widen(scratch_.a + 2 * group_at(k, part), k.words(),
                     static_cast<int>(heights_.size(part)), scratch_.a_f32 + 2 * group_at(k, part));
@@ -170,7 +192,7 @@ class TileRun {
   void pack_rows_of_a(Block k) {
     for (std::int64_t part = 0; part < heights_.parts(); ++part) {
       const Half* const src =
-          halves_of(g_.a) + (band_.row + heights_.begin(part)) * g_.lda + k.begin;
+          halves_of(g_.a) + (tile_.row + heights_.begin(part)) * g_.lda + k.begin;
       Half* const dst = scratch_.a + 2 * group_at(k, part);
       const int rows = static_cast<int>(heights_.size(part));
       if (kernel_.tiles_of_rows != nullptr) {
@@ -183,18 +205,18 @@ class TileRun {
 
   // The higher groups come first. All of them at once, so that lines of A are read in order.
   void pack_columns_of_a(Block k) {
-    const Half* const src = halves_of(g_.a) + k.begin * g_.lda + band_.row;
+    const Half* const src = halves_of(g_.a) + k.begin * g_.lda + tile_.row;
     const std::int64_t high = heights_.higher();
     const std::int64_t low = heights_.begin(high);
     const std::int64_t height = heights_.largest();
     if (high > 0) {
-      kernel_.interleave(src, g_.lda, k.count, low, static_cast<int>(height), height * k.words(),
-                         scratch_.a);
+      kernel_.interleave(src, g_.lda, k.count, low, static_cast<int>(height),
+                         height * k.words() + panel_gap, scratch_.a);
     }
     if (high == heights_.parts()) return;
     const std::int64_t less = heights_.size(high);
-    kernel_.interleave(src + low, g_.lda, k.count, band_.rows - low, static_cast<int>(less),
-                       less * k.words(), scratch_.a + 2 * low * k.words());
+    kernel_.interleave(src + low, g_.lda, k.count, tile_.rows - low, static_cast<int>(less),
+                       less * k.words() + panel_gap, scratch_.a + 2 * group_at(k, high));
   }
 
   void pack_columns_as_tiles(Block k) {
@@ -202,21 +224,10 @@ class TileRun {
     for (std::int64_t part = 0; part < heights_.parts(); ++part) {
       const std::int64_t rows = heights_.size(part);
       Half* const dst = scratch_.a + 2 * group_at(k, part);
-      kernel_.interleave(halves_of(g_.a) + k.begin * g_.lda + band_.row + heights_.begin(part),
+      kernel_.interleave(halves_of(g_.a) + k.begin * g_.lda + tile_.row + heights_.begin(part),
                          g_.lda, k.count, rows, kernel_.group, padded * kernel_.group, dst);
       kernel_.tiles_of_panels(dst, k.count, static_cast<int>(rows));
     }
-  }
-
-  std::int64_t scratch_stride(Block k) const { return (k.words() + 1) * panel_columns; }
-
-  void pack_b(Block k) {
-    const bool transposed = g_.b_stored == Stored::transposed;
-    const std::int64_t column = band_.column;
-    const Half* const src =
-        halves_of(g_.b) + (transposed ? column * g_.ldb + k.begin : k.begin * g_.ldb + column);
-    pack_panels_bf16(kernel_, src, g_.ldb, k.count, band_.columns, transposed, scratch_stride(k),
-                     scratch_.b);
   }
 
   // The panels of one strip, widened now if need be.
@@ -226,7 +237,7 @@ class TileRun {
   };
   Panels panels_of_b(Block k, std::int64_t panel, std::int64_t panels) const {
     const bool packed = g_.b_stored == Stored::packed;
-    const std::int64_t stride = packed ? (g_.k + 1) / 2 * panel_columns : scratch_stride(k);
+    const std::int64_t stride = packed ? (g_.k + 1) / 2 * panel_columns : panel_stride(k);
     const Half* const words =
         packed
             ? halves_of(g_.b) + 2 * ((first_panel_ + panel) * stride + k.begin / 2 * panel_columns)
@@ -242,7 +253,7 @@ class TileRun {
   void run_strip(Block k, std::int64_t strip) {
     const std::int64_t offset = strips_.begin(strip) * panel_columns;
     const std::int64_t wide = strips_.size(strip);
-    const std::int64_t column = band_.column + offset;
+    const std::int64_t column = tile_.column + offset;
     const bool rounds = g_.c_bf16 != nullptr && k.begin + k.count == g_.k;
     const Panels b = panels_of_b(k, strips_.begin(strip), wide);
     const bool from_c = k.begin > 0 || g_.accumulate;
@@ -252,9 +263,9 @@ class TileRun {
                      .b = b.data,
                      .panel_stride = b.stride,
                      .start = nullptr,
-                     .start_ld = from_c ? band_.ld : 0,
+                     .start_ld = from_c ? tile_.ld : 0,
                      .c = nullptr,
-                     .ldc = band_.ld,
+                     .ldc = tile_.ld,
                      .alpha = g_.alpha,
                      .columns = static_cast<int>(std::min(wide * panel_columns, g_.n - column))};
     for (std::int64_t part = 0; part < heights_.parts(); ++part) {
@@ -262,7 +273,7 @@ class TileRun {
                        : reinterpret_cast<const float*>(scratch_.a + 2 * group_at(k, part));
       // Rounded at once, each register tile uses the same floats, which stay in the first level.
       tile.c =
-          rounding_at_once_ ? band_.data : band_.data + heights_.begin(part) * band_.ld + offset;
+          rounding_at_once_ ? tile_.data : tile_.data + heights_.begin(part) * tile_.ld + offset;
       tile.start = from_c ? tile.c : g_.bias == nullptr ? nullptr : g_.bias + column;
       if (g_.c != nullptr) prefetch_c(tile, part);
       kernel_.tile(tile, static_cast<int>(heights_.size(part)), static_cast<int>(wide));
@@ -282,7 +293,7 @@ class TileRun {
 
   // Right after each register tile: the stores drain while the next one computes.
   void round(const GemmTile& tile, std::int64_t part, std::int64_t column) const {
-    Half* const to = halves_of(g_.c_bf16) + (band_.row + heights_.begin(part)) * g_.ldc + column;
+    Half* const to = halves_of(g_.c_bf16) + (tile_.row + heights_.begin(part)) * g_.ldc + column;
     for (std::int64_t i = 0; i < heights_.size(part); ++i) {
       kernel_.round(tile.c + i * tile.ldc, tile.columns, to + i * g_.ldc);
     }
@@ -290,14 +301,113 @@ class TileRun {
 
   const Bf16Kernel& kernel_;
   const GemmBf16& g_;
-  std::int64_t first_row_;
   std::int64_t first_panel_;
-  bool rounding_at_once_;  // one block: C needs no place in float32
-  Split bands_;  // of 64 rows or more if several, so that the tallest tiles of all are alike
+  bool rounding_at_once_;
   Split heights_;
   Split strips_;
   Scratch scratch_;
-  FinishedTile band_;
+  FinishedTile tile_;
+};
+
+// A product that packs both operands and writes C in float32, block after block: all threads pack
+// A; then each task packs a few panels of B, which stay in its second level of cache, and
+// multiplies them by all of A, band after band. So a number is packed once. If a block of A does
+// not fit into the workspace, C is made in pieces of rows.
+class SharedRun {
+ public:
+  // REQUIRES a workspace aligned to 64 bytes.
+  SharedRun(Pool& pool, const Bf16Kernel& kernel, const GemmBf16& g, std::int64_t rows,
+            std::span<std::byte> workspace)
+      : pool_(pool),
+        kernel_(kernel),
+        g_(g),
+        rows_(rows),
+        words_(Block{0, std::min(g.k, kernel.block_k)}.words()),
+        own_(reinterpret_cast<float*>(workspace.data())),
+        a_(reinterpret_cast<Half*>(own_ + pool.threads() * own_words)),
+        room_(static_cast<std::int64_t>(workspace.size()) / 4 - pool.threads() * own_words) {}
+
+  void run() {
+    const Split pieces(parts_of(rows_, band_rows), room_ / words_of_a(band_rows, words_));  // bands
+    for (std::int64_t i = 0; i < pieces.parts(); ++i) {
+      first_row_ = pieces.begin(i) * band_rows;
+      const std::int64_t end = first_row_ + pieces.size(i) * band_rows;
+      bands_ = bands_of(std::min(end, rows_) - first_row_);
+      first_row_ += g_.first_row;
+      Block k = {0, 0};
+      do {
+        k.count = std::min(kernel_.block_k, g_.k - k.begin);
+        pool_.run(bands_.parts(),
+                  [&](std::int64_t band, int worker) { tile(band, 0, 0, worker).pack_a(k); });
+        multiply(k);
+        k.begin += k.count;
+      } while (k.begin < g_.k);
+    }
+  }
+
+ private:
+  static constexpr std::int64_t most_panels = 8;
+  static constexpr std::int64_t own_b_words = most_panels * panel_stride({0, max_bf16_block_k});
+  static constexpr std::int64_t own_words = own_b_words + a_floats + b_floats;
+
+  // As many for each thread, unless they become low: a third band would be packed alone.
+  Split bands_of(std::int64_t rows) const {
+    const std::int64_t bands = parts_of(rows, band_rows);
+    const std::int64_t even = parts_of(bands, pool_.threads()) * pool_.threads();
+    const Split lower(rows, parts_of(rows, even));
+    const bool fits = lower.parts() * words_of_a(lower.largest(), words_) <= room_;
+    return fits && lower.largest() > band_rows / 2 ? lower : Split(rows, band_rows);
+  }
+
+  void multiply(Block k) {
+    const std::int64_t panels = parts_of(g_.n, panel_columns);
+    const Split across(panels, width_of(panels));
+    // Few columns for many threads: the rows are cut too, and panels of B packed more than once.
+    const std::int64_t wanted = parts_of(2 * pool_.threads(), across.parts());
+    const Split down(bands_.parts(), parts_of(bands_.parts(), wanted));
+    pool_.run(across.parts() * down.parts(), [&](std::int64_t task, int worker) {
+      const std::int64_t i = task % down.parts();
+      const std::int64_t j = task / down.parts();
+      const std::int64_t first = down.begin(i);
+      tile(first, across.begin(j), across.size(j), worker).pack_b(k);
+      for (std::int64_t band = first; band < first + down.size(i); ++band) {
+        tile(band, across.begin(j), across.size(j), worker).multiply(k);
+      }
+    });
+  }
+
+  // Panels of a task: as many as end soonest, if all threads run at one speed.
+  std::int64_t width_of(std::int64_t panels) const {
+    std::int64_t best = most_panels;
+    const auto time = [&](std::int64_t width) {
+      return parts_of(parts_of(panels, width), pool_.threads()) * width;
+    };
+    for (std::int64_t width = most_panels; width >= 4; width -= 2) {
+      if (time(width) < time(best)) best = width;
+    }
+    return best;
+  }
+
+  TileRun tile(std::int64_t band, std::int64_t panel, std::int64_t panels, int worker) const {
+    float* const own = own_ + worker * own_words;
+    return TileRun(kernel_, g_, first_row_ + bands_.begin(band), bands_.size(band), panel, panels,
+                   {.a = a_ + 2 * band * words_of_a(bands_.largest(), words_),
+                    .b = reinterpret_cast<Half*>(own),
+                    .a_f32 = own + own_b_words,
+                    .b_f32 = own + own_b_words + a_floats,
+                    .c = nullptr});
+  }
+
+  Pool& pool_;
+  const Bf16Kernel& kernel_;
+  const GemmBf16& g_;
+  std::int64_t rows_;
+  std::int64_t words_;  // of the longest block
+  float* own_;          // the threads' own: panels of B, and both operands widened
+  Half* a_;             // the bands of a piece
+  std::int64_t room_;   // words there
+  std::int64_t first_row_ = 0;
+  Split bands_{0, 1};
 };
 
 }  // namespace
@@ -319,9 +429,13 @@ void gemm_bf16(Pool& pool, Isa isa, const GemmBf16& g, std::span<std::byte> work
   std::size_t space = workspace.size();
   std::byte* const scratch = static_cast<std::byte*>(std::align(64, space - 63, base, space));
   const Bf16Kernel& kernel = gemm_bf16_kernel(isa);
-  const Shape shape = shape_of(g, rows, pool.threads());
+  if (g.b_stored != Stored::packed && g.c != nullptr && rows > few_rows) {
+    SharedRun(pool, kernel, g, rows, {scratch, space}).run();
+    return;
+  }
+  const Shape shape = shape_of(kernel, g, rows, pool.threads());
   const Split down(rows, shape.rows);
-  const Split across(parts_of(g.n, panel_columns), shape.columns / panel_columns);
+  const Split across(parts_of(g.n, panel_columns), parts_of(shape.columns, panel_columns));
   // Neighbouring tasks share columns of B, which is the larger operand where it matters (the head).
   pool.run(down.parts() * across.parts(), [&](std::int64_t task, int worker) {
     const std::int64_t i = task % down.parts();

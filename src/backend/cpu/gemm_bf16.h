@@ -83,7 +83,8 @@ void pack_b_bf16(Pool& pool, std::int64_t k, std::int64_t n, const bf16* src, st
                  bool transposed, bf16* dst, std::int64_t first = 0, std::int64_t last = INT64_MAX);
 
 // Scratch of gemm_bf16() on a pool of that many threads; independent of the product and of the
-// instruction set.
+// instruction set. With more of it, products that pack B and have thousands of rows pack B less
+// often.
 std::int64_t gemm_bf16_workspace_bytes(int threads);
 
 // REQUIRES: available(isa); workspace.size() >= gemm_bf16_workspace_bytes(pool.threads()) (Error).

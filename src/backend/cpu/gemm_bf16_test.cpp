@@ -282,6 +282,23 @@ TEST(GemmBf16, EveryTileHasTheBitsOfOneRow) {
   }
 }
 
+// More rows of A than the workspace has room for, beside packed B, which needs no room for A.
+TEST(GemmBf16, ManyRowsComeInPieces) {
+  for (Isa isa : available_isas()) {
+    Case what = {.m = widens(isa) ? 4000 : 1000,
+                 .n = 3,
+                 .k = widens(isa) ? 257 : 1030,
+                 .a_stored = Stored::transposed,
+                 .b_stored = Stored::rows,
+                 .accumulate = true};
+    const Numbers c = Operands(what).run(1, isa);
+    what.b_stored = Stored::packed;
+    EXPECT_TRUE(same_bits(Operands(what).run(1, isa), c)) << name_of(isa);
+    what.alpha = 0.99f;
+    EXPECT_FALSE(same_bits(Operands(what).run(1, isa), c)) << name_of(isa);
+  }
+}
+
 // Without bf16 instructions: the bits of the float32 product over the same numbers.
 TEST(GemmBf16, WideningHasTheBitsOfTheFloat32Product) {
   constexpr std::int64_t m = 33, n = 70, k = 700;

@@ -16,8 +16,9 @@ static_assert(Pool::max_threads <= static_cast<int>(inside_mask));
 
 std::uint32_t run_of(std::uint32_t gate) { return gate / run_step; }
 
-// About ten microseconds: longer than the gap between two kernels, shorter than a sleep and a wake.
-constexpr int spins = 400;
+// About fifty microseconds: longer than the gap between two kernels, and what a sleep and a wake
+// cost in a virtual machine.
+constexpr int spins = 2000;
 
 void pause() {
 #if defined(__x86_64__)

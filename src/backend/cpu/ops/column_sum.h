@@ -6,15 +6,16 @@
 
 #include <cstdint>
 
+#include "backend/cpu/isa.h"
 #include "backend/cpu/pool.h"
 #include "core/dtype.h"
 
 namespace sluice {
 
 // sum[c] = (accumulate ? sum[c] : 0) + the sum over rows of x[r * ld + c], for c < columns.
-void column_sum(Pool& pool, const float* x, std::int64_t rows, std::int64_t columns,
+void column_sum(Pool& pool, Isa isa, const float* x, std::int64_t rows, std::int64_t columns,
                 std::int64_t ld, bool accumulate, float* sum);
-void column_sum(Pool& pool, const bf16* x, std::int64_t rows, std::int64_t columns, std::int64_t ld,
-                bool accumulate, float* sum);
+void column_sum(Pool& pool, Isa isa, const bf16* x, std::int64_t rows, std::int64_t columns,
+                std::int64_t ld, bool accumulate, float* sum);
 
 }  // namespace sluice

@@ -4,7 +4,7 @@
 //
 // Bytes per element in float32 (bf16: half): Add 12, Scale 8, AddInto 12, Gelu 8, GeluGrad 12; Cast
 // 6. Limit: the memory bandwidth; of the GELUs, about 25 vector instructions for each exp when
-// their operands lie in a cache.
+// their operands lie in a cache. Those over bf16 in AVX-512 are others: gelu_bf16.h.
 #pragma once
 
 #include "backend/cpu/ops/lanes.h"
@@ -25,9 +25,19 @@ struct StreamKernels {
   void (*add_to)(const T* x, float* sum, std::int64_t n);
 };
 
+// h = x rounded to bf16, y = GELU of h; dx = dy rounded to bf16, times the slope at x. The bits are
+// those of to_bf16 and the kernel of StreamKernels<bf16>, one after the other.
+struct RoundedGelu {
+  void (*tanh)(const float* x, bf16* h, bf16* y, std::int64_t n);
+  void (*exact)(const float* x, bf16* h, bf16* y, std::int64_t n);
+  void (*tanh_grad)(const bf16* x, const float* dy, bf16* dx, std::int64_t n);
+  void (*exact_grad)(const bf16* x, const float* dy, bf16* dx, std::int64_t n);
+};
+
 struct ElementwiseKernels {
   StreamKernels<float> f32;
   StreamKernels<bf16> b16;
+  RoundedGelu rounded_gelu;
   void (*to_bf16)(const float* x, bf16* y, std::int64_t n);
   void (*to_f32)(const bf16* x, float* y, std::int64_t n);
   // The functions of vec.h by themselves: what their tests call.
@@ -144,6 +154,18 @@ void cast(const From* x, To* y, std::int64_t n) {
   for_lanes<isa>(n, [=](std::int64_t i, auto lanes) { lanes.store(y + i, lanes.load(x + i)); });
 }
 
+template <Isa isa, void (*gelu)(const bf16*, bf16*, std::int64_t)>
+void round_gelu(const float* x, bf16* h, bf16* y, std::int64_t n) {
+  cast<isa>(x, h, n);
+  gelu(h, y, n);
+}
+
+template <Isa isa, void (*grad)(const bf16*, const bf16*, bf16*, std::int64_t)>
+void round_gelu_grad(const bf16* x, const float* dy, bf16* dx, std::int64_t n) {
+  cast<isa>(dy, dx, n);
+  grad(x, dx, dx, n);
+}
+
 template <Isa isa, Vec<isa> (*function)(Vec<isa>)>
 void map(const float* x, float* y, std::int64_t n) {
   for_lanes<isa>(
@@ -166,6 +188,10 @@ template <Isa isa>
 constexpr ElementwiseKernels elementwise() {
   return {.f32 = stream<isa, float>(),
           .b16 = stream<isa, bf16>(),
+          .rounded_gelu = {.tanh = round_gelu<isa, gelu_tanh<isa, bf16>>,
+                           .exact = round_gelu<isa, gelu_exact<isa, bf16>>,
+                           .tanh_grad = round_gelu_grad<isa, gelu_tanh_grad<isa, bf16>>,
+                           .exact_grad = round_gelu_grad<isa, gelu_exact_grad<isa, bf16>>},
           .to_bf16 = cast<isa, float, bf16>,
           .to_f32 = cast<isa, bf16, float>,
           .exp = map<isa, exp<isa>>,

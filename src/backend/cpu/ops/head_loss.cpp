@@ -167,7 +167,7 @@ void make_gradients(CpuBackend& cpu, const Head<T>& head, std::int64_t begin, st
     multiply(cpu, dw);
   }
   if (frame.has(op.dbias)) {
-    column_sum(cpu.pool(), head.dlogits(), size, head.rows, head.dline(), add,
+    column_sum(cpu.pool(), cpu.isa(), head.dlogits(), size, head.rows, head.dline(), add,
                frame[op.dbias].template data<float>());
   }
 }

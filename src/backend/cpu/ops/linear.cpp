@@ -64,7 +64,7 @@ void run(CpuBackend& cpu, const Frame& frame, const LinearGradWeight& op, Tiles 
     }
     if (tiles.first == 0 && frame.has(op.dbias)) {
       const std::int64_t out = features(dy.shape());
-      column_sum(cpu.pool(), dy.data<T>(), count, out, out, !frame.first,
+      column_sum(cpu.pool(), cpu.isa(), dy.data<T>(), count, out, out, !frame.first,
                  frame[op.dbias].data<float>());
     }
   });

@@ -151,9 +151,9 @@ TEST(CpuLinear, ColumnSumsOfAStripOfAWiderMatrix) {
       expected[static_cast<std::size_t>(c)] += value;
     }
   std::vector<float> sum(columns + 1, 3.0f);
-  column_sum(pool, x.data(), rows, columns, ld, true, sum.data());
+  column_sum(pool, best_isa(), x.data(), rows, columns, ld, true, sum.data());
   for (std::size_t c = 0; c < columns; ++c) ASSERT_EQ(sum[c], expected[c] + 3);
-  column_sum(pool, x.data(), rows, columns, ld, false, sum.data());
+  column_sum(pool, best_isa(), x.data(), rows, columns, ld, false, sum.data());
   for (std::size_t c = 0; c < columns; ++c) ASSERT_EQ(sum[c], expected[c]);
   EXPECT_EQ(sum[columns], 3.0f);
 }

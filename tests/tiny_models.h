@@ -22,6 +22,7 @@ inline ModelConfig tiny_model(const std::string& family) {
 struct TinyPlan {
   std::string family = "gpt2";
   int micro_batches = 3;
+  int passes = 0;
   Recompute recompute = Recompute::none;
   bool fuse = true;
   std::int64_t sample_rows = 0;
@@ -33,6 +34,7 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.shape = {2, 16};
   options.head_chunk = 8;
   options.build.micro_batches = plan.micro_batches;
+  options.build.passes = plan.passes;
   options.build.eval_micro_batches = 2;
   options.build.recompute = plan.recompute;
   options.build.fuse = plan.fuse;

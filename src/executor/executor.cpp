@@ -23,8 +23,11 @@ constexpr int queue_capacity = 4;
 struct Run {
   int program = 0;
   std::array<std::int64_t, lanes> base{};  // progress of each lane when this run begins
-  std::array<std::int64_t, static_cast<int>(Milestone::count)> previous{};  // compute progress
-  std::vector<const std::byte*> staging;  // capacity fixed at construction
+  // Progress of the compute lane at which the run before has read each batch slot for the last
+  // time, and at its end; capacities of both tables are fixed at construction.
+  std::vector<std::int64_t> slots_read;
+  std::int64_t previous_end = 0;
+  std::vector<const std::byte*> staging;
 };
 
 void fill_poison(std::span<std::byte> range) { std::memset(range.data(), 0xFF, range.size()); }
@@ -45,7 +48,8 @@ struct Executor::State {
   // End of run i on the compute lane, at i % size; published by runs_done.
   std::array<Clock::time_point, 2 * queue_capacity> ended{};
   std::array<std::int64_t, lanes> enqueued{};  // actions enqueued per lane
-  std::array<std::int64_t, static_cast<int>(Milestone::count)> last_milestones{};
+  std::vector<std::int64_t> slots_read;        // of the run enqueued last
+  std::int64_t last_end = 0;
   std::atomic<bool> stop = false;
   std::atomic<bool> failed = false;
   std::mutex error_mutex;
@@ -63,9 +67,9 @@ struct Executor::State {
 
   void lane_main(int lane);
   void run_lane(int lane, const Run& run);
-  void run_action(const Run& run, const LoadedProgram& program, int action);
-  void load(const Run& run, const Action& action);
-  void compute(const LoadedProgram& program, int index, const Action& action);
+  void run_action(const Run& run, LoadedProgram& program, int action);
+  void load(const Run& run, const Program& program, const Action& action);
+  void compute(LoadedProgram& program, int index, const Action& action);
   void fail();
   std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
                           int& lane) const;
@@ -90,7 +94,7 @@ void Executor::State::lane_main(int lane) {
 }
 
 void Executor::State::run_lane(int lane, const Run& run) {
-  const LoadedProgram& program = loaded[static_cast<std::size_t>(run.program)];
+  LoadedProgram& program = loaded[static_cast<std::size_t>(run.program)];
   auto& done = progress[static_cast<std::size_t>(lane)];
   for (const int action : program.lane_actions[lane]) {
     // After a failure lanes only count, so that nobody waits for ever.
@@ -108,14 +112,14 @@ std::int64_t Executor::State::wait_value(const Run& run, const LoadedProgram& pr
                                          const Wait& wait, int& lane) const {
   if (wait.action < 0) {
     lane = static_cast<int>(Lane::compute);
-    return run.previous[static_cast<std::size_t>(wait.milestone)];
+    return wait.slot < 0 ? run.previous_end : run.slots_read[static_cast<std::size_t>(wait.slot)];
   }
   const auto index = static_cast<std::size_t>(wait.action);
   lane = static_cast<int>(program.program->actions[index].lane);
   return run.base[static_cast<std::size_t>(lane)] + program.ordinal[index] + 1;
 }
 
-void Executor::State::run_action(const Run& run, const LoadedProgram& program, int index) {
+void Executor::State::run_action(const Run& run, LoadedProgram& program, int index) {
   const Action& action = program.program->actions[static_cast<std::size_t>(index)];
   for (const Wait& wait : action.waits) {
     int lane = 0;
@@ -124,36 +128,38 @@ void Executor::State::run_action(const Run& run, const LoadedProgram& program, i
   }
   if (failed.load(std::memory_order_acquire)) return;
   if (action.phase == Phase::load)
-    load(run, action);
+    load(run, *program.program, action);
   else
     compute(program, index, action);
 }
 
-void Executor::State::load(const Run& run, const Action& action) {
-  std::byte* slot = arena == nullptr ? nullptr : arena + action.load_offset;
+void Executor::State::load(const Run& run, const Program& program, const Action& action) {
+  std::byte* slot = arena == nullptr ? nullptr : arena + action.at[Base::batch];
   if (options.poison && slot != nullptr) {
-    fill_poison({slot, static_cast<std::size_t>(action.load_bytes)});
+    fill_poison({slot, static_cast<std::size_t>(program.batch.bytes)});
     const auto draw = static_cast<std::uint64_t>(progress[static_cast<int>(Lane::in)].load());
     const double share = random_uniform(options.poison_seed, stream_of("load delay"), draw);
     std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
   }
-  backend.copy_in(slot, run.staging[static_cast<std::size_t>(action.micro)], action.load_bytes);
+  backend.copy_in(slot, run.staging[static_cast<std::size_t>(action.micro)], program.batch.bytes);
 }
 
-void Executor::State::compute(const LoadedProgram& program, int index, const Action& action) {
-  const LoadedBinding& binding = program.bindings[static_cast<std::size_t>(action.binding)];
-  const OpList& list = program.program->lists[static_cast<std::size_t>(action.list)];
+void Executor::State::compute(LoadedProgram& program, int index, const Action& action) {
+  LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
+  const OpList& what = program.program->list_of(action);
+  list.move_to(action.at);
   try {
-    for (std::size_t i = 0; i < list.ops.size(); ++i) {
-      backend.run(list.ops[i], {binding.values, binding.workspace[i], action.first, action.layer});
-      if (options.poison)
-        for (const std::span<std::byte>& range : binding.freed[i]) fill_poison(range);
+    for (std::size_t i = 0; i < what.ops.size(); ++i) {
+      backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+      if (!options.poison) continue;
+      for (const FreedRange& range : what.freed)
+        if (range.op == static_cast<int>(i)) fill_poison(list.freed(range, action.at));
     }
   } catch (Error& e) {
     e.add_context(program.program->action_name(index));
     throw;
   }
-  if (options.observer != nullptr) options.observer->after(*program.program, index, binding.values);
+  if (options.observer != nullptr) options.observer->after(*program.program, index, list.values());
 }
 
 Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
@@ -161,12 +167,17 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
     : state_(std::make_unique<State>(backend, std::move(programs), options)) {
   State& s = *state_;
   s.arena = backend.take(s.set->memory.total());
-  std::size_t micro_batches = 1;
+  std::size_t micro_batches = 1, slots = 0;
   for (const Program& program : s.set->programs) {
-    s.loaded.push_back(load_program(program, s.arena, s.set->workers));
+    s.loaded.emplace_back(program, s.arena, s.set->workers);
     micro_batches = std::max(micro_batches, static_cast<std::size_t>(program.micro_batches));
+    slots = std::max(slots, static_cast<std::size_t>(program.slots()));
   }
-  for (Run& run : s.queue) run.staging.reserve(micro_batches);
+  s.slots_read.resize(slots);
+  for (Run& run : s.queue) {
+    run.staging.reserve(micro_batches);
+    run.slots_read.resize(slots);
+  }
   for (int lane = 0; lane < lanes; ++lane)
     s.threads[static_cast<std::size_t>(lane)] = std::thread([&s, lane] { s.lane_main(lane); });
 }
@@ -190,17 +201,18 @@ Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const
   assert(static_cast<int>(staging.size()) >= loaded.program->micro_batches);
   run.program = program;
   run.staging.assign(staging.begin(), staging.end());
-  run.previous = s.last_milestones;
+  run.slots_read = s.slots_read;
+  run.previous_end = s.last_end;
   run.base = s.enqueued;
   for (std::size_t lane = 0; lane < lanes; ++lane)
     s.enqueued[lane] += static_cast<std::int64_t>(loaded.lane_actions[lane].size());
-  const auto compute = static_cast<std::size_t>(Lane::compute);
-  const auto end = static_cast<std::size_t>(Milestone::end);
-  for (std::size_t i = 0; i < s.last_milestones.size(); ++i) {
-    const int action = loaded.program->milestones[i];
-    const int known = action >= 0 ? action : loaded.program->milestones[end];
-    s.last_milestones[i] = run.base[compute] + loaded.ordinal[static_cast<std::size_t>(known)] + 1;
-  }
+  const auto progress_after = [&](int action) {
+    const auto compute = static_cast<std::size_t>(Lane::compute);
+    return run.base[compute] + loaded.ordinal[static_cast<std::size_t>(action)] + 1;
+  };
+  for (std::size_t slot = 0; slot < s.slots_read.size(); ++slot)
+    s.slots_read[slot] = progress_after(loaded.program->last_read(static_cast<int>(slot)));
+  s.last_end = progress_after(loaded.program->last_read(-1));
   s.queued.store(ticket + 1, std::memory_order_release);
   s.queued.notify_all();
   return ticket;

@@ -8,10 +8,14 @@ namespace sluice {
 struct BuildOptions {
   int micro_batches = 1;                 // of a training step
   std::vector<int> later_micro_batches;  // the same after each boundary of a batch ramp
+  int passes = 0;  // through the layers in a step; 0: one for every micro-batch
   int eval_micro_batches = 1;
   Recompute recompute = Recompute::none;
   bool fuse = true;
   Workers workers;
+
+  std::vector<int> all_micro_batches() const;  // of every stretch
+  int at_once(int micro_batches) const;        // of a step of so many: those of one pass
 };
 
 // Forward graphs in cached form (graph/forms.h) that share the weights: "prefill" or "decode".

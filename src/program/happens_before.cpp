@@ -39,12 +39,10 @@ int HappensBefore::resolve(int node, const Wait& wait) const {
   }
   if (run_of(node) == 0) return -1;
   const Program& before = *programs_[0];
-  // As the executor counts it: progress of the compute lane; a milestone that the run before lacks
-  // is its end.
-  const int known = before.milestones[static_cast<int>(wait.milestone)];
-  const int at = known >= 0 ? known : before.milestones[static_cast<int>(Milestone::end)];
+  // As the executor counts it: progress of the compute lane.
+  const int at = before.last_read(wait.slot);
   require(at >= 0 && at < first_of_this_ && action(at).lane == Lane::compute,
-          [&] { return bad("a milestone that is no action of the compute lane"); });
+          [&] { return bad("an action of the previous run that is not of the compute lane"); });
   return at;
 }
 

@@ -50,6 +50,14 @@ void describe(OptionTable& table, PlanConfig& c) {
       .add("plan.head_chunk", &c.head_chunk, Effect::numerics,
            "tokens whose logits exist at once (auto: 4096)")
       .allows_auto = true;
+  table
+      .add("plan.schedule", &c.schedule, Effect::free,
+           "through all layers for each micro-batch, or through each layer for all of them")
+      .choices = {"auto", "micro-batch-major", "layer-major"};
+  table
+      .add("plan.passes", &c.passes, Effect::free,
+           "times that a layer-major step goes up and down the layers (auto: 1)")
+      .allows_auto = true;
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -85,6 +93,19 @@ Numerics numerics_of(const PlanConfig& config, bool fast_bf16) {
   return out;
 }
 
+std::int64_t passes_of(const PlanConfig& config) {
+  require_not_negative(config.passes, "plan.passes");
+  if (config.schedule == "layer-major") return std::max<std::int64_t>(1, config.passes);
+  require(config.passes == 0, [&] {
+    return Error(Exit::usage, {"micro-batch-major makes one pass for every micro-batch",
+                               "plan.passes",
+                               "\"auto\", or another schedule",
+                               fmt::format("{}", config.passes),
+                               {"plan.schedule = \"layer-major\"", "plan.passes = \"auto\""}});
+  });
+  return 0;
+}
+
 }  // namespace
 
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
@@ -114,6 +135,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
     plan.later_micro_batches.push_back(sequences_per_step[i] / plan.micro_batch);
   plan.head_chunk = config.head_chunk == 0 ? default_head_chunk : config.head_chunk;
   plan.numerics = numerics_of(config, fast_bf16);
+  plan.passes = passes_of(config);
   plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);
   return plan;
 }

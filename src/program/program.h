@@ -12,6 +12,7 @@
 #include "graph/graph.h"
 #include "graph/recompute.h"
 #include "parallel/schedule.h"
+#include "program/place.h"
 #include "program/residency.h"
 
 namespace sluice {
@@ -20,35 +21,29 @@ enum class Lane : std::uint8_t { compute, in, count };
 inline constexpr int lanes = static_cast<int>(Lane::count);
 std::string_view name_of(Lane lane);
 
-// A milestone of a run that the next run may wait for, whatever program that is.
-enum class Milestone : std::uint8_t { slot_0_read, slot_1_read, end, count };
-
-// This action starts only after another one has ended: an action of this run, or a milestone of the
-// run before (whichever program it was).
+// This action starts only after another one has ended: an action of this run, or one of the run
+// before, whichever program that was.
 struct Wait {
-  int action = -1;  // index into Program::actions; -1: `milestone` of the previous run
-  Milestone milestone = Milestone::end;
+  int action = -1;  // index into Program::actions; -1: of the previous run
+  int slot = -1;    // its last read of this batch slot; -1: its end
   bool operator==(const Wait&) const = default;
 };
 
-// Bytes of the arena that nobody needs after op `op` of an action: what poison mode fills with NaN.
+// Bytes that nobody needs after op `op` of an action: what poison mode fills with NaN.
 struct FreedRange {
   int op;
-  std::int64_t offset, bytes;
+  Spot spot;
+  std::int64_t bytes;
 };
 
-// Where the values of an op list lie in one (layer, batch slot): arena offsets, -1 when absent.
-struct Binding {
-  std::vector<std::int64_t> offsets;    // per value of the layer's graph
-  std::vector<std::int64_t> workspace;  // per op
-  std::vector<FreedRange> freed;
-};
-
-// An op list shared by all layers of a kind.
+// An op list shared by all layers of a kind, and where its operands lie.
 struct OpList {
   std::string name;  // "block.forward"
   LayerKind kind = LayerKind::block;
   std::vector<Op> ops;
+  std::vector<Spot> values;             // per value of the layer's graph
+  std::vector<std::int64_t> workspace;  // per op, from Base::frame; -1: none
+  std::vector<FreedRange> freed;
 };
 
 struct Action {
@@ -58,8 +53,7 @@ struct Action {
   int micro = 0;
   bool first = true;  // accumulators start anew
   int list = -1;      // index into Program::lists; -1 for load
-  int binding = -1;
-  std::int64_t load_offset = -1, load_bytes = 0;  // of a load: its slot
+  Bases at;
   std::vector<Wait> waits;
 };
 
@@ -69,12 +63,19 @@ struct Program {
   std::shared_ptr<const ModelGraphs> model;
   BatchLayout batch;
   int micro_batches = 0;
+  int at_once = 1;  // micro-batches of one pass
   std::vector<OpList> lists;
-  std::vector<Binding> bindings;
   std::vector<Action> actions;
-  int milestones[static_cast<int>(Milestone::count)] = {-1, -1,
-                                                        -1};  // action; -1: not in this program
+  std::vector<int> last_reads;  // per batch slot: the action; -1: none reads it
 
+  // Passes take turns with two sets of slots.
+  int slots() const { return 2 * at_once; }
+  int slot_of(int micro) const { return micro / at_once % 2 * at_once + micro % at_once; }
+  // The action that ends a read of a slot (-1: of everything), for the run behind this one.
+  int last_read(int slot) const;
+  const OpList& list_of(const Action& action) const {
+    return lists[static_cast<std::size_t>(action.list)];
+  }
   std::string action_name(int action) const;  // "forward block 3 micro 1"
 };
 

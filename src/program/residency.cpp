@@ -58,7 +58,6 @@ std::int64_t MemoryMap::total() const { return base(Region::count); }
 Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& memory)
     : layers_(models.front()->layer_count()) {
   const ModelGraphs& model = *models.front();
-  places_.resize(static_cast<std::size_t>(layers_));
   std::int64_t norms = 0;
   for (int layer = 0; layer < layers_; ++layer) {
     first_norm_.push_back(norms);
@@ -70,15 +69,16 @@ Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& m
 
 void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memory) {
   const LayerGraph& graph = model.of(model.kind_of(layer));
-  std::array<bool, static_cast<std::size_t>(Region::count)> begun{};
+  Blobs& blobs = blobs_.emplace_back();
+  blobs.fill(-1);
   for (const Value& value : graph.values) {
     Region region;
     if (value.owner != graph.kind || !blob_region(value.kind, region)) continue;
-    bool& started = begun[static_cast<std::size_t>(region)];
-    const std::int64_t alignment = started ? tensor_alignment : blob_alignment;
-    started = true;
+    std::int64_t& blob = blobs[static_cast<std::size_t>(region)];
+    const std::int64_t alignment = blob >= 0 ? tensor_alignment : blob_alignment;
     const std::int64_t offset = memory.reserve(region, value_bytes(value.type), alignment);
-    places_[static_cast<std::size_t>(layer)][value.name] = {region, offset};
+    if (blob < 0) blob = offset;
+    places_[static_cast<std::size_t>(graph.kind)][value.name] = {region, offset - blob};
   }
 }
 
@@ -93,9 +93,16 @@ void Residency::place_globals(const std::vector<const ModelGraphs*>& models, Mem
     globals_[name] = {Region::globals, memory.reserve(Region::globals, bytes)};
 }
 
-int Residency::layer_of(LayerKind owner, int layer) const {
-  if (owner == LayerKind::embedding) return 0;
-  return owner == LayerKind::head ? layers_ - 1 : layer;
+int Residency::owner_of(LayerKind kind, int layer, const Value& value) const {
+  Region region;
+  if (!blob_region(value.kind, region)) return -1;
+  if (value.owner == kind) return layer;
+  if (value.owner == LayerKind::embedding) return 0;
+  return value.owner == LayerKind::head ? layers_ - 1 : -1;
+}
+
+std::int64_t Residency::blob(int layer, Region region) const {
+  return blobs_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(region)];
 }
 
 Place Residency::global(const std::string& name) const {
@@ -103,19 +110,13 @@ Place Residency::global(const std::string& name) const {
   return found == globals_.end() ? Place{} : found->second;
 }
 
-Place Residency::find(const ModelGraphs& model, int layer, const Value& value) const {
-  if (value.kind == ValueKind::global) {
-    Place place = global(value.name);
-    if (value.name == "norms" && layer < layers_)
-      place.offset += norm_index(layer) * static_cast<std::int64_t>(sizeof(double));
-    return place;
-  }
-  if (layer >= layers_) return {};
-  const bool borrowed = value.owner != model.kind_of(layer);
-  const auto& layer_places =
-      places_[static_cast<std::size_t>(borrowed ? layer_of(value.owner, layer) : layer)];
-  const auto found = layer_places.find(borrowed ? value.owner_name : value.name);
-  return found == layer_places.end() ? Place{} : found->second;
+Place Residency::find(LayerKind kind, const Value& value) const {
+  if (value.kind == ValueKind::global) return global(value.name);
+  Region region;
+  if (!blob_region(value.kind, region)) return {};
+  const auto& places = places_[static_cast<std::size_t>(value.owner)];
+  const auto found = places.find(value.owner == kind ? value.name : value.owner_name);
+  return found == places.end() ? Place{} : found->second;
 }
 
 const BatchLayout::Field* BatchLayout::find(std::string_view name) const {

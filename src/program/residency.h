@@ -56,33 +56,39 @@ class MemoryMap {
   std::array<std::int64_t, static_cast<std::size_t>(Region::count)> sizes_{};
 };
 
-// A place relative to its region, so that regions may still grow.
+// A place relative to its region (of globals) or to a layer's blob in it.
 struct Place {
   Region region = Region::frame;
   std::int64_t offset = -1;
   bool known() const { return offset >= 0; }
 };
 
-// Places of weights, gradients, moments, derived weights (per layer and name) and of global tables.
+// Places of weights, gradients, state and derived weights within the blobs of each kind of layer,
+// of the blobs in their regions, and of global tables.
 class Residency {
  public:
   // The first model owns the weights (and gradients and optimizer state, when it has them); the
   // others share its weights and may bring further global tables.
   Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
 
-  // The place of a value that outlives a step, seen from `layer`; unknown for all others. Borrowed
-  // values (a tied weight) resolve to their owner's place.
-  Place find(const ModelGraphs& model, int layer, const Value& value) const;
+  // The place of a value that outlives a step, as layers of `kind` see it; unknown for all others.
+  // Borrowed values (a tied weight) have their owner's place.
+  Place find(LayerKind kind, const Value& value) const;
   Place global(const std::string& name) const;
+  // The layer whose blob a value of `layer` lies in; -1: in none.
+  int owner_of(LayerKind kind, int layer, const Value& value) const;
+  // Where a layer's blob begins in its region; -1: it has none.
+  std::int64_t blob(int layer, Region region) const;
   std::int64_t norm_index(int layer) const { return first_norm_[static_cast<std::size_t>(layer)]; }
-  int layer_of(LayerKind owner, int layer) const;
 
  private:
+  using Blobs = std::array<std::int64_t, static_cast<std::size_t>(Region::count)>;
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
   void place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
 
   int layers_;
-  std::vector<std::map<std::string, Place>> places_;  // per layer
+  std::array<std::map<std::string, Place>, layer_kinds> places_;  // within blobs
+  std::vector<Blobs> blobs_;                                      // per layer
   std::map<std::string, Place> globals_;
   std::vector<std::int64_t> first_norm_;
 };
@@ -99,7 +105,5 @@ struct BatchLayout {
   const Field* find(std::string_view name) const;
 };
 BatchLayout batch_layout(const ModelGraphs& model);
-
-inline constexpr int batch_slots = 2;
 
 }  // namespace sluice

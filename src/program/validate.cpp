@@ -29,27 +29,38 @@ class Validator {
   void run() {
     for (const int node : order_.order()) {
       const Action& action = order_.action(node);
+      const int run = order_.run_of(node);
       if (action.phase == Phase::load) {
-        access(node, action, accesses_.load(action));
+        const Touch load{.op = 0,
+                         .reads = false,
+                         .writes = true,
+                         .accumulates = false,
+                         .scratch = false,
+                         .spot = {},
+                         .bytes = 0,
+                         .meaning = accesses_.batch_data(),
+                         .relative = false};
+        access(node, action, load, accesses_.slot(run, action));
         continue;
       }
-      for (const Touch& touch : accesses_.of(order_.run_of(node), action)) {
+      for (Touch touch : accesses_.of(run, action)) {
         if (touch.op != op_ || node != node_) ++serial_;
         op_ = touch.op;
         node_ = node;
-        access(node, action, touch);
+        touch.meaning = Accesses::meaning(action, touch);
+        access(node, action, touch, accesses_.spans_of(action, touch));
       }
     }
   }
 
  private:
-  void access(int node, const Action& action, const Touch& touch) {
+  void access(int node, const Action& action, const Touch& touch, const Spans& spans) {
     const bool reads = touch.reads && !(touch.accumulates && action.first);
-    for (int span = touch.first_span; span < touch.last_span; ++span) {
+    for (int span = spans.first; span < spans.last; ++span) {
       Content& content = contents_[static_cast<std::size_t>(span)];
       check_order(node, touch, content, span);
       if (touch.op >= 0 && action.phase != Phase::load) check_alias(node, touch, content, span);
-      if (reads) check_found(node, action, touch, content, span);
+      if (reads) check_found(node, action, touch, content, spans, span);
       if (touch.writes)
         write(node, action, touch, content);
       else
@@ -86,10 +97,10 @@ class Validator {
   }
 
   void check_found(int node, const Action& action, const Touch& touch, Content& content,
-                   int span) const {
+                   const Spans& spans, int span) const {
     switch (touch.meaning.kind) {
       case ValueKind::batch:
-        return check_batch(node, action, touch, content, span);
+        return check_batch(node, action, touch, content, spans, span);
       case ValueKind::activation:
       case ValueKind::carry:
         if (!is_meant(touch, content) || content.run != order_.run_of(node) ||
@@ -126,14 +137,14 @@ class Validator {
 
   // A field of the batch lies where the load of the same run and micro-batch put it.
   void check_batch(int node, const Action& action, const Touch& touch, const Content& content,
-                   int span) const {
+                   const Spans& spans, int span) const {
     const bool loaded = content.writer >= 0 && content.meaning.kind == ValueKind::batch &&
                         content.run == order_.run_of(node) && content.micro == action.micro;
     if (!loaded) report_lost(node, touch, content, span);
     const Program& program = order_.program_of(node);
     const BatchLayout::Field* field = program.batch.find(accesses_.name(touch.meaning));
-    const std::int64_t slot = order_.action(content.writer).load_offset;
-    if (field == nullptr || accesses_.begin(touch.first_span) != slot + field->offset)
+    const std::int64_t slot = order_.action(content.writer).at[Base::batch];
+    if (field == nullptr || accesses_.begin(spans.first) != slot + field->offset)
       report_lost(node, touch, content, span);
   }
 

@@ -32,6 +32,7 @@ ProgramSet assemble_training(const Config& config, const Plan& plan, int threads
   options.build.micro_batches = static_cast<int>(plan.micro_batches);
   options.build.later_micro_batches.assign(plan.later_micro_batches.begin(),
                                            plan.later_micro_batches.end());
+  options.build.passes = static_cast<int>(plan.passes);
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.sample_rows = config.run.sample_every > 0 ? 1 : 0;

@@ -27,6 +27,8 @@ struct TinyPlan {
   bool fuse = true;
   std::int64_t sample_rows = 0;
   int threads = 1;
+  std::string homes = "device";
+  int slots = 3;
 };
 
 inline ProgramSet tiny_programs(const TinyPlan& plan) {
@@ -39,6 +41,8 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.build.recompute = plan.recompute;
   options.build.fuse = plan.fuse;
   options.build.workers.threads = plan.threads;
+  options.build.homes = parse_homes(plan.homes, 2);
+  options.build.homes.slots.fill(plan.slots);
   options.sample_rows = plan.sample_rows;
   OptimConfig optim;
   optim.eps = 1e-5;

@@ -23,11 +23,8 @@ constexpr int queue_capacity = 4;
 struct Run {
   int program = 0;
   std::array<std::int64_t, lanes> base{};  // progress of each lane when this run begins
-  // Progress of the compute lane at which the run before has read each batch slot for the last
-  // time, and at its end; capacities of both tables are fixed at construction.
-  std::vector<std::int64_t> slots_read;
-  std::int64_t previous_end = 0;
-  std::vector<const std::byte*> staging;
+  std::vector<std::int64_t> marks;  // progress of each mark's lane when runs before have set it
+  std::vector<const std::byte*> staging;  // capacities of both are fixed at construction
 };
 
 void fill_poison(std::span<std::byte> range) { std::memset(range.data(), 0xFF, range.size()); }
@@ -39,6 +36,7 @@ struct Executor::State {
   std::shared_ptr<const ProgramSet> set;
   ExecutorOptions options;
   std::byte* arena = nullptr;
+  std::byte* host = nullptr;
   std::vector<LoadedProgram> loaded;
 
   std::array<Run, queue_capacity> queue;
@@ -68,7 +66,8 @@ struct Executor::State {
   void lane_main(int lane);
   void run_lane(int lane, const Run& run);
   void run_action(const Run& run, LoadedProgram& program, int action);
-  void load(const Run& run, const Program& program, const Action& action);
+  void copy(const Run& run, const Action& action);
+  std::byte* at(std::int64_t offset) const;  // in the arena or, from its end on, in host memory
   void compute(LoadedProgram& program, int index, const Action& action);
   void fail();
   std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
@@ -111,8 +110,8 @@ void Executor::State::run_lane(int lane, const Run& run) {
 std::int64_t Executor::State::wait_value(const Run& run, const LoadedProgram& program,
                                          const Wait& wait, int& lane) const {
   if (wait.action < 0) {
-    lane = static_cast<int>(Lane::compute);
-    return wait.slot < 0 ? run.previous_end : run.slots_read[static_cast<std::size_t>(wait.slot)];
+    lane = static_cast<int>(set->marks.lane(wait.mark));
+    return run.marks[static_cast<std::size_t>(wait.mark)];
   }
   const auto index = static_cast<std::size_t>(wait.action);
   lane = static_cast<int>(program.program->actions[index].lane);
@@ -127,21 +126,34 @@ void Executor::State::run_action(const Run& run, LoadedProgram& program, int ind
     wait_until(progress[static_cast<std::size_t>(lane)], value);
   }
   if (failed.load(std::memory_order_acquire)) return;
-  if (action.phase == Phase::load)
-    load(run, *program.program, action);
+  if (action.copies())
+    copy(run, action);
   else
     compute(program, index, action);
 }
 
-void Executor::State::load(const Run& run, const Program& program, const Action& action) {
-  std::byte* slot = arena == nullptr ? nullptr : arena + action.at[Base::batch];
-  if (options.poison && slot != nullptr) {
-    fill_poison({slot, static_cast<std::size_t>(program.batch.bytes)});
-    const auto draw = static_cast<std::uint64_t>(progress[static_cast<int>(Lane::in)].load());
-    const double share = random_uniform(options.poison_seed, stream_of("load delay"), draw);
+std::byte* Executor::State::at(std::int64_t offset) const {
+  const std::int64_t end = set->memory.total();
+  std::byte* const base = offset < end ? arena : host;
+  return base == nullptr ? nullptr : base + (offset < end ? offset : offset - end);
+}
+
+void Executor::State::copy(const Run& run, const Action& action) {
+  std::byte* const to = at(action.to);
+  if (options.poison && to != nullptr) {
+    fill_poison({to, static_cast<std::size_t>(action.bytes)});
+    const auto lane = static_cast<std::size_t>(action.lane);
+    const auto draw = static_cast<std::uint64_t>(progress[lane].load());
+    const auto stream = stream_of(action.lane == Lane::in ? "copy in delay" : "copy out delay");
+    const double share = random_uniform(options.poison_seed, stream, draw);
     std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
   }
-  backend.copy_in(slot, run.staging[static_cast<std::size_t>(action.micro)], program.batch.bytes);
+  if (action.phase == Phase::load)
+    backend.copy_in(to, run.staging[static_cast<std::size_t>(action.micro)], action.bytes);
+  else if (action.phase == Phase::fetch)
+    backend.copy_in(to, at(action.from), action.bytes);
+  else
+    backend.copy_out(to, at(action.from), action.bytes);
 }
 
 void Executor::State::compute(LoadedProgram& program, int index, const Action& action) {
@@ -167,16 +179,16 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
     : state_(std::make_unique<State>(backend, std::move(programs), options)) {
   State& s = *state_;
   s.arena = backend.take(s.set->memory.total());
-  std::size_t micro_batches = 1, slots = 0;
+  if (s.set->memory.host_bytes() > 0) s.host = backend.take_host(s.set->memory.host_bytes());
+  std::size_t micro_batches = 1;
   for (const Program& program : s.set->programs) {
     s.loaded.emplace_back(program, s.arena, s.set->workers);
     micro_batches = std::max(micro_batches, static_cast<std::size_t>(program.micro_batches));
-    slots = std::max(slots, static_cast<std::size_t>(program.slots()));
   }
-  s.slots_read.resize(slots);
+  s.marks.resize(static_cast<std::size_t>(s.set->marks.count()));
   for (Run& run : s.queue) {
     run.staging.reserve(micro_batches);
-    run.slots_read.resize(slots);
+    run.marks.resize(s.marks.size());
   }
   for (int lane = 0; lane < lanes; ++lane)
     s.threads[static_cast<std::size_t>(lane)] = std::thread([&s, lane] { s.lane_main(lane); });
@@ -201,18 +213,22 @@ Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const
   assert(static_cast<int>(staging.size()) >= loaded.program->micro_batches);
   run.program = program;
   run.staging.assign(staging.begin(), staging.end());
-  run.slots_read = s.slots_read;
-  run.previous_end = s.last_end;
+  // While nothing streams, a program may run over a pending update: nobody moves what it will use.
+  require(s.set->memory.host_bytes() == 0 || s.settled == loaded.program->begins_settled, [&] {
+    return Error(fmt::format("program {} cannot run {} a pending update", loaded.program->name,
+                             s.settled ? "without" : "over"));
+  });
+  s.settled = loaded.program->ends_settled;
+  run.marks = s.marks;
   run.base = s.enqueued;
   for (std::size_t lane = 0; lane < lanes; ++lane)
     s.enqueued[lane] += static_cast<std::int64_t>(loaded.lane_actions[lane].size());
-  const auto progress_after = [&](int action) {
-    const auto compute = static_cast<std::size_t>(Lane::compute);
-    return run.base[compute] + loaded.ordinal[static_cast<std::size_t>(action)] + 1;
-  };
-  for (std::size_t slot = 0; slot < s.slots_read.size(); ++slot)
-    s.slots_read[slot] = progress_after(loaded.program->last_read(static_cast<int>(slot)));
-  s.last_end = progress_after(loaded.program->last_read(-1));
+  for (std::size_t mark = 0; mark < s.marks.size(); ++mark) {
+    const int action = loaded.program->marks[mark];
+    if (action < 0) continue;
+    const auto lane = static_cast<std::size_t>(s.set->marks.lane(static_cast<Mark>(mark)));
+    s.marks[mark] = run.base[lane] + loaded.ordinal[static_cast<std::size_t>(action)] + 1;
+  }
   s.queued.store(ticket + 1, std::memory_order_release);
   s.queued.notify_all();
   return ticket;
@@ -238,7 +254,7 @@ Tensor Executor::tensor(int layer, std::string_view value) const {
   const ModelGraphs& model = *state_->set->model;
   const LayerGraph& graph = model.of(model.kind_of(layer));
   const ValueType& type = graph[graph.require_value(value)].type;
-  return {state_->arena + state_->set->offset(layer, value), type.dtype, type.shape};
+  return {state_->at(state_->set->offset(layer, value)), type.dtype, type.shape};
 }
 
 Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape) const {

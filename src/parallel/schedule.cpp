@@ -6,7 +6,8 @@ namespace sluice {
 
 std::string_view name_of(Phase phase) {
   static constexpr std::string_view names[] = {"load",       "update",      "derive", "forward",
-                                               "input_grad", "weight_grad", "norm",   "finish"};
+                                               "input_grad", "weight_grad", "norm",   "finish",
+                                               "fetch",      "leave"};
   return names[static_cast<std::size_t>(phase)];
 }
 

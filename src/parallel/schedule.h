@@ -17,6 +17,8 @@ enum class Phase : std::uint8_t {
   weight_grad,  // W: what the update needs
   norm,         // squared norms of a layer's gradients, after its last W
   finish,       // loss, norm, clip factor: the next pending update
+  fetch,        // a blob comes from its home into its slot
+  leave,        // and goes back
 };
 std::string_view name_of(Phase phase);
 

@@ -7,12 +7,27 @@
 namespace sluice {
 
 Accesses::Accesses(const ProgramSet& set, const Program& before, const Program& program)
-    : arena_(set.memory.total()), workers_(set.workers) {
+    : arena_(set.memory.total()), all_(arena_ + set.memory.host_bytes()), workers_(set.workers) {
   intern("batch data");  // batch_data()
   add(0, before);
   add(1, program);
-  std::sort(cuts_.begin(), cuts_.end());
-  cuts_.erase(std::unique(cuts_.begin(), cuts_.end()), cuts_.end());
+  mirror_cuts();
+}
+
+// Values are told apart at home as they are in the slot.
+void Accesses::mirror_cuts() {
+  const auto sort = [&] {
+    std::sort(cuts_.begin(), cuts_.end());
+    cuts_.erase(std::unique(cuts_.begin(), cuts_.end()), cuts_.end());
+  };
+  sort();
+  const std::vector<std::int64_t> slots = cuts_;
+  for (const Mirror& mirror : mirrors_) {
+    auto cut = std::lower_bound(slots.begin(), slots.end(), mirror.slot);
+    for (; cut != slots.end() && *cut <= mirror.slot + mirror.bytes; ++cut)
+      cuts_.push_back(*cut - mirror.slot + mirror.home);
+  }
+  sort();
 }
 
 const Trace& Accesses::of(int run, const Action& action) const {
@@ -24,11 +39,6 @@ Spans Accesses::spans_of(const Action& action, const Touch& touch) const {
   return {span_at(begin), span_at(begin + touch.bytes)};
 }
 
-Spans Accesses::slot(int run, const Action& load) const {
-  const std::int64_t begin = load.at[Base::batch];
-  return {span_at(begin), span_at(begin + slot_bytes_[run])};
-}
-
 Meaning Accesses::meaning(const Action& action, const Touch& touch) {
   Meaning out = touch.meaning;
   if (touch.relative) out.layer += action.layer;
@@ -36,23 +46,13 @@ Meaning Accesses::meaning(const Action& action, const Touch& touch) {
 }
 
 void Accesses::add(int run, const Program& program) {
-  slot_bytes_[run] = program.batch.bytes;
   for (const OpList& list : program.lists) traces_[run].push_back(trace(program, list));
-  const Touch whole_slot{.op = 0,
-                         .reads = false,
-                         .writes = true,
-                         .accumulates = false,
-                         .scratch = false,
-                         .spot = {Base::batch, 0},
-                         .bytes = program.batch.bytes,
-                         .meaning = batch_data(),
-                         .relative = false};
   // Actions share lists and bases: each pair of them is cut once.
   std::set<std::tuple<int, Base, std::int64_t>> seen;
   for (int index = 0; index < static_cast<int>(program.actions.size()); ++index) {
     const Action& action = program.actions[static_cast<std::size_t>(index)];
-    if (action.phase == Phase::load) {
-      cut(program, index, whole_slot);
+    if (action.copies()) {
+      cut_copy(program, index);
       continue;
     }
     require(action.list >= 0 && action.list < static_cast<int>(program.lists.size()),
@@ -69,6 +69,29 @@ void Accesses::add(int run, const Program& program) {
       if (fresh == 1) cut(program, index, touch);
     }
   }
+}
+
+void Accesses::cut_copy(const Program& program, int index) {
+  const Action& action = program.actions[static_cast<std::size_t>(index)];
+  const bool fetch = action.phase == Phase::fetch, leave = action.phase == Phase::leave;
+  const auto within = [&](std::int64_t offset, std::int64_t begin, std::int64_t end) {
+    return offset >= begin && offset <= end - action.bytes;
+  };
+  const std::int64_t slot = leave ? action.from : action.to;
+  const std::int64_t home = leave ? action.to : action.from;
+  require(action.list < 0 && action.bytes > 0 && within(slot, 0, arena_) &&
+              (!(fetch || leave) || within(home, arena_, all_)),
+          [&] {
+            return Error(
+                Exit::internal,
+                {fmt::format("{} copies from or to no place", program.action_name(index)),
+                 fmt::format("program {}", program.name),
+                 fmt::format("within {} and {} bytes", arena_, all_ - arena_),
+                 fmt::format("{} bytes from {} to {}", action.bytes, action.from, action.to),
+                 {}});
+          });
+  cuts_.insert(cuts_.end(), {slot, slot + action.bytes});
+  if (fetch || leave) mirrors_.insert({slot, home, action.bytes});
 }
 
 // Places where the bytes of a touch begin and end.

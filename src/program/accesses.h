@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,7 +53,9 @@ class Accesses {
   std::int64_t begin(int span) const { return cuts_[static_cast<std::size_t>(span)]; }
   const Trace& of(int run, const Action& action) const;  // empty for a load
   Spans spans_of(const Action& action, const Touch& touch) const;
-  Spans slot(int run, const Action& load) const;  // what a load writes
+  // What a copy reads and writes; of a load, its slot alone. Two ranges of as many spans.
+  Spans copied_from(const Action& copy) const { return range(copy.from, copy.bytes); }
+  Spans copied_to(const Action& copy) const { return range(copy.to, copy.bytes); }
   static Meaning meaning(const Action& action, const Touch& touch);
   Meaning batch_data() const { return {ValueKind::batch, -1, 0}; }
   const std::string& name(const Meaning& meaning) const {
@@ -64,17 +67,26 @@ class Accesses {
   Trace trace(const Program& program, const OpList& list);
   Touch touch_of(const Program& program, const LayerGraph& graph, Id id);
   void cut(const Program& program, int index, const Touch& touch);
+  void cut_copy(const Program& program, int index);
+  void mirror_cuts();
+  Spans range(std::int64_t begin, std::int64_t bytes) const {
+    return {span_at(begin), span_at(begin + bytes)};
+  }
   int intern(const std::string& name);
   int span_at(std::int64_t offset) const;
 
-  std::int64_t arena_;
+  std::int64_t arena_, all_;  // bytes of the arena; of host memory too
   Workers workers_;
   std::vector<std::int64_t> cuts_;
   std::vector<std::string> names_;
   std::map<std::string, int> ids_;
   std::vector<Trace> traces_[2];  // per run and list
   Trace none_;
-  std::int64_t slot_bytes_[2] = {};
+  struct Mirror {
+    std::int64_t slot, home, bytes;
+    auto operator<=>(const Mirror&) const = default;
+  };
+  std::set<Mirror> mirrors_;  // copies: what lies at both ends is cut at the same places
 };
 
 }  // namespace sluice

@@ -9,6 +9,11 @@
 namespace sluice {
 namespace {
 
+struct Shape {
+  int micro_batches = 0, at_once = 1;
+  bool begins_settled = true, ends_settled = true;
+};
+
 class ProgramBuilder {
  public:
   ProgramBuilder(const Plumbing& plumbing, const ProgramSet& set, std::string name, bool backward)
@@ -18,74 +23,163 @@ class ProgramBuilder {
     program_.batch = plumbing.batch;
   }
 
-  Program build(const std::vector<Scheduled>& schedule, int micro_batches, int at_once = 1) {
-    program_.micro_batches = micro_batches;
-    program_.at_once = at_once;
-    program_.last_reads.assign(static_cast<std::size_t>(program_.slots()), -1);
-    loaded_.assign(static_cast<std::size_t>(micro_batches), -1);
-    for (const Scheduled& item : schedule) add(item);
+  Program build(const std::vector<Scheduled>& schedule, const Shape& shape) {
+    program_.micro_batches = shape.micro_batches;
+    program_.at_once = shape.at_once;
+    program_.begins_settled = shape.begins_settled;
+    program_.ends_settled = shape.ends_settled;
+    program_.marks.assign(static_cast<std::size_t>(set_.marks.count()), -1);
+    loaded_.assign(static_cast<std::size_t>(shape.micro_batches), -1);
+    for (std::size_t k = 0; k < fetched_.size(); ++k)
+      fetched_[k].assign(static_cast<std::size_t>(set_.residency->slots(static_cast<Kind>(k))), -1);
+    const CopySpec copies{set_.residency.get(), model_.layer_count(), shape.begins_settled,
+                          shape.ends_settled, [&](const Scheduled& item) {
+                            return lists_of_[static_cast<std::size_t>(list_of(item))].uses;
+                          }};
+    for (const Stop& stop : with_copies(schedule, copies)) add(stop);
+    claim_batch_slots();
     return std::move(program_);
   }
 
  private:
-  void add(const Scheduled& item) {
+  struct Known {
+    bool reads_batch;
+    BlobUses uses;
+  };
+
+  void add(const Stop& stop) {
     Action action;
-    action.phase = item.phase;
-    action.layer = item.layer;
-    action.micro = item.micro;
-    action.first = item.micro == 0;
-    if (item.phase == Phase::load) {
-      add_load(action);
-    } else {
-      const auto [list, reads_batch] = list_of(item);
-      action.list = list;
-      if (reads_batch) {
-        action.waits.push_back({.action = loaded_[static_cast<std::size_t>(item.micro)]});
-        last_read(item.micro) = static_cast<int>(program_.actions.size());
-      }
-      if (program_.list_of(action).ops.empty()) return;
-      set_bases(action);
-      drop_implied_wait(action);
+    action.phase = stop.item.phase;
+    action.layer = stop.item.layer;
+    action.micro = stop.item.micro;
+    action.first = stop.item.micro == 0;
+    switch (stop.item.phase) {
+      case Phase::load:
+        add_load(action);
+        break;
+      case Phase::fetch:
+        add_fetch(action, stop.kind);
+        break;
+      case Phase::leave:
+        add_leave(action, stop.kind);
+        break;
+      default:
+        action.list = list_of(stop.item);
+        if (program_.list_of(action).ops.empty()) return;
+        set_bases(action);
+        add_uses(action);
+        break;
     }
     program_.actions.push_back(std::move(action));
   }
 
-  int& last_read(int micro) {
-    return program_.last_reads[static_cast<std::size_t>(program_.slot_of(micro))];
-  }
+  int next() const { return static_cast<int>(program_.actions.size()); }
+  int& mark(Mark mark) { return program_.marks[static_cast<std::size_t>(mark)]; }
 
-  // The compute lane needs one wait per load: what follows on the lane is ordered behind it.
-  void drop_implied_wait(Action& action) {
-    if (action.waits.empty()) return;
-    const int load = action.waits.front().action;
-    if (load <= joined_load_) action.waits.clear();
-    joined_load_ = std::max(joined_load_, load);
+  // A wait for an action of this run, unless the lane has waited for it, or for a later one of the
+  // same lane, before.
+  void wait_for(Action& action, int other) {
+    const Lane lane = program_.actions[static_cast<std::size_t>(other)].lane;
+    int& joined = joined_[static_cast<std::size_t>(action.lane)][static_cast<std::size_t>(lane)];
+    if (lane == action.lane || other <= joined) return;
+    joined = other;
+    action.waits.push_back({.action = other});
+  }
+  // A wait for whoever set a mark last, in this run or before. Who has waited for an action of this
+  // run on the mark's lane has seen all of the earlier runs.
+  void wait_for_mark(Action& action, Mark which) {
+    if (const int other = mark(which); other >= 0) return wait_for(action, other);
+    const auto lane = static_cast<std::size_t>(set_.marks.lane(which));
+    if (joined_[static_cast<std::size_t>(action.lane)][lane] >= 0) return;
+    action.waits.push_back({.mark = which});
   }
 
   void add_load(Action& action) {
     action.lane = Lane::in;
-    action.at[Base::batch] = slot_offset(action.micro);
-    if (const int reader = last_read(action.micro); reader >= 0)
-      action.waits.push_back({.action = reader});
-    else
-      action.waits.push_back({.slot = program_.slot_of(action.micro)});
-    loaded_[static_cast<std::size_t>(action.micro)] = static_cast<int>(program_.actions.size());
+    action.to = action.at[Base::batch] = slot_offset(action.micro);
+    action.bytes = plumbing_.batch.bytes;
+    wait_for_mark(action, set_.marks.read(program_.slot_of(action.micro)));
+    loaded_[static_cast<std::size_t>(action.micro)] = next();
+  }
+
+  // A program that reads a batch may do so where another one has its other slots.
+  void claim_batch_slots() {
+    int last = -1;
+    for (int slot = 0; slot < program_.slots(); ++slot)
+      last = std::max(last, mark(set_.marks.read(slot)));
+    for (Mark slot = 0; slot < set_.marks.used(Kind::weights, 0); ++slot)
+      if (mark(slot) < 0) mark(slot) = last;
+  }
+
+  std::int64_t home(int layer, Kind kind) const {
+    return set_.memory.total() + set_.residency->home(layer, kind);
+  }
+  void set_copy(Action& action, Kind kind) const {
+    action.kind = kind;
+    action.bytes = set_.residency->blob_bytes(LayerKind::block, region_of(kind));
+  }
+
+  void add_fetch(Action& action, Kind kind) {
+    action.lane = Lane::in;
+    set_copy(action, kind);
+    action.from = home(action.layer, kind);
+    action.to = blob(action.layer, region_of(kind));
+    const int slot = set_.residency->slot(action.layer, kind);
+    wait_for_mark(action, set_.marks.used(kind, slot));
+    wait_for_mark(action, set_.marks.emptied(kind, slot));
+    wait_for_mark(action, set_.marks.home(kind, action.layer));
+    fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)] = next();
+  }
+
+  // Behind the action that was the last to write.
+  void add_leave(Action& action, Kind kind) {
+    action.lane = Lane::out;
+    set_copy(action, kind);
+    action.from = blob(action.layer, region_of(kind));
+    action.to = home(action.layer, kind);
+    const int slot = set_.residency->slot(action.layer, kind);
+    wait_for(action, mark(set_.marks.used(kind, slot)));
+    mark(set_.marks.emptied(kind, slot)) = next();
+    mark(set_.marks.home(kind, action.layer)) = next();
+  }
+
+  // What a compute action waits for: its batch, what was fetched for it, and, where it overwrites
+  // what lay in a slot, that this has left.
+  void add_uses(Action& action) {
+    const Known& known = lists_of_[static_cast<std::size_t>(action.list)];
+    if (known.reads_batch) {
+      wait_for(action, loaded_[static_cast<std::size_t>(action.micro)]);
+      mark(set_.marks.read(program_.slot_of(action.micro))) = next();
+    }
+    if (action.phase == Phase::finish) return;
+    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer}) {
+      const int slot = set_.residency->slot(action.layer, kind);
+      const BlobUse& use = known.uses.of(kind);
+      const bool packed =
+          kind == Kind::weights && (known.uses.reads_packed || known.uses.writes_packed);
+      if (slot < 0 || !(use.any() || packed)) continue;
+      const int fetch = fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)];
+      if (fetch >= 0) wait_for(action, fetch);
+      if (use.adds && action.first) wait_for_mark(action, set_.marks.emptied(kind, slot));
+      mark(set_.marks.used(kind, slot)) = next();
+    }
   }
 
   LayerKind kind_of(const Scheduled& item) const {
     return item.phase == Phase::finish ? LayerKind::step : model_.kind_of(item.layer);
   }
 
-  // The op list of an action, and whether it reads the batch; equal ones are shared.
-  std::pair<int, bool> list_of(const Scheduled& item) {
+  // The op list of an action; equal ones are shared.
+  int list_of(const Scheduled& item) {
     const std::pair key{kind_of(item), item.phase};
     const auto [list, is_new] = lists_.try_emplace(key, static_cast<int>(program_.lists.size()));
     if (is_new) {
       program_.lists.push_back(
           make_list(plumbing_, *set_.residency, key.first, key.second, backward_));
-      reads_batch_.push_back(sluice::reads_batch(model_.of(key.first), program_.lists.back().ops));
+      const OpList& made = program_.lists.back();
+      lists_of_.push_back({reads_batch(model_.of(key.first), made.ops), uses_of(made)});
     }
-    return {list->second, reads_batch_[static_cast<std::size_t>(list->second)]};
+    return list->second;
   }
 
   void set_bases(Action& action) const {
@@ -157,15 +251,21 @@ class ProgramBuilder {
   bool backward_;
   Program program_;
   std::map<std::pair<LayerKind, Phase>, int> lists_;
-  std::vector<bool> reads_batch_;
-  std::vector<int> loaded_;
-  int joined_load_ = -1;
+  std::vector<Known> lists_of_;                       // by list
+  std::vector<int> loaded_;                           // by micro-batch: the action
+  std::array<std::vector<int>, blob_kinds> fetched_;  // by slot
+  // By lane: the last action of each lane that it has waited for.
+  std::array<std::array<int, lanes>, lanes> joined_ = [] {
+    std::array<std::array<int, lanes>, lanes> none;
+    for (auto& one : none) one.fill(-1);
+    return none;
+  }();
 };
 
 Program forward_program(const Plumbing& plumbing, const ProgramSet& set, const std::string& name,
-                        int micro_batches) {
-  const ScheduleSpec spec{plumbing.model->layer_count(), micro_batches, 1, false, false};
-  return ProgramBuilder(plumbing, set, name, false).build(passes(spec), micro_batches);
+                        int micro_batches, int at_once) {
+  const ScheduleSpec spec{plumbing.model->layer_count(), micro_batches, at_once, false, false};
+  return ProgramBuilder(plumbing, set, name, false).build(passes(spec), {micro_batches, at_once});
 }
 
 void add_training(ProgramSet& set, const Plumbing& plumbing, const BuildOptions& options) {
@@ -173,14 +273,14 @@ void add_training(ProgramSet& set, const Plumbing& plumbing, const BuildOptions&
   const std::vector<int> counts = options.all_micro_batches();
   for (std::size_t stretch = 0; stretch < counts.size(); ++stretch)
     for (const bool update : {false, true}) {
-      const int at_once = options.at_once(counts[stretch]);
-      const ScheduleSpec spec{layers, counts[stretch], at_once, update, true};
+      const int count = counts[stretch], at_once = options.at_once(count);
+      const ScheduleSpec spec{layers, count, at_once, update, true};
       const std::string name = stretch_name(update ? "steady" : "first", stretch);
       ProgramBuilder builder(plumbing, set, name, true);
-      set.programs.push_back(builder.build(passes(spec), counts[stretch], at_once));
+      set.programs.push_back(builder.build(passes(spec), {count, at_once, !update, false}));
     }
-  set.programs.push_back(
-      ProgramBuilder(plumbing, set, "flush", true).build(every_layer(layers, Phase::update), 0));
+  ProgramBuilder flush(plumbing, set, "flush", true);
+  set.programs.push_back(flush.build(every_layer(layers, Phase::update), {0, 1, false, true}));
 }
 
 }  // namespace
@@ -195,6 +295,9 @@ int BuildOptions::at_once(int count) const {
   return passes == 0 ? 1 : (count + passes - 1) / passes;
 }
 
+// Weights that stream come once for all micro-batches.
+int BuildOptions::eval_at_once() const { return homes.streams() ? eval_micro_batches : 1; }
+
 std::string stretch_name(const char* program, std::size_t stretch) {
   return stretch == 0 ? program : fmt::format("{}-{}", program, stretch);
 }
@@ -205,19 +308,24 @@ ProgramSet build_programs(const ProgramSpec& spec) {
   set.workers = spec.options.workers;
   std::vector<const ModelGraphs*> all{spec.model.get()};
   for (const CachedModel& cached : spec.cached) all.push_back(cached.model.get());
-  set.residency = std::make_shared<Residency>(all, set.memory);
+  set.residency = std::make_shared<Residency>(all, spec.options.homes, set.memory);
   // Every program's needs first: only then are the regions' places in the arena known.
   const Plumbing plumbing(spec.model, spec.options, spec.training, set.memory);
   std::vector<Plumbing> cached;
   for (const CachedModel& one : spec.cached)
     cached.emplace_back(one.model, spec.options, false, set.memory);
 
+  const auto batch_slots =
+      static_cast<int>(set.memory.bytes(Region::batch) / plumbing.slot_bytes());
+  set.marks = Marks(batch_slots, *set.residency, spec.model->layer_count());
+
   if (spec.training) add_training(set, plumbing, spec.options);
   set.programs.push_back(ProgramBuilder(plumbing, set, "derive", spec.training)
-                             .build(every_layer(spec.model->layer_count(), Phase::derive), 0));
-  set.programs.push_back(forward_program(plumbing, set, "eval", spec.options.eval_micro_batches));
+                             .build(every_layer(spec.model->layer_count(), Phase::derive), {}));
+  set.programs.push_back(forward_program(plumbing, set, "eval", spec.options.eval_micro_batches,
+                                         spec.options.eval_at_once()));
   for (std::size_t i = 0; i < cached.size(); ++i)
-    set.programs.push_back(forward_program(cached[i], set, spec.cached[i].name, 1));
+    set.programs.push_back(forward_program(cached[i], set, spec.cached[i].name, 1, 1));
   return set;
 }
 

@@ -10,12 +10,14 @@ struct BuildOptions {
   std::vector<int> later_micro_batches;  // the same after each boundary of a batch ramp
   int passes = 0;  // through the layers in a step; 0: one for every micro-batch
   int eval_micro_batches = 1;
+  Homes homes;
   Recompute recompute = Recompute::none;
   bool fuse = true;
   Workers workers;
 
   std::vector<int> all_micro_batches() const;  // of every stretch
   int at_once(int micro_batches) const;        // of a step of so many: those of one pass
+  int eval_at_once() const;
 };
 
 // Forward graphs in cached form (graph/forms.h) that share the weights: "prefill" or "decode".

@@ -153,6 +153,29 @@ OpList make_list(const Plumbing& plumbing, const Residency& residency, LayerKind
   return ListMaker(plumbing, residency, kind, phase, backward).make();
 }
 
+BlobUses uses_of(const OpList& list) {
+  BlobUses out;
+  const auto note = [](BlobUse& use, Access access) {
+    use.reads |= access == Access::read || access == Access::update;
+    use.writes |= access != Access::read;
+    use.adds |= access == Access::accumulate;
+  };
+  for (const Op& op : list.ops)
+    for_each_operand(op, [&](Id id, Access access) {
+      const Base base = list.values[static_cast<std::size_t>(id)].base;
+      if (base == Base::weights) note(out.kinds[static_cast<std::size_t>(Kind::weights)], access);
+      if (base == Base::gradients)
+        note(out.kinds[static_cast<std::size_t>(Kind::gradients)], access);
+      if (base == Base::optimizer)
+        note(out.kinds[static_cast<std::size_t>(Kind::optimizer)], access);
+      if (base == Base::derived)
+        (access == Access::read ? out.reads_packed : out.writes_packed) = true;
+    });
+  // A list that reads what it has just packed itself needs no packing before it.
+  if (out.writes_packed) out.reads_packed = false;
+  return out;
+}
+
 bool reads_batch(const LayerGraph& graph, const std::vector<Op>& ops) {
   bool reads = false;
   for (const Op& op : ops)

@@ -2,6 +2,7 @@
 // operand lies relative to the action's bases.
 #pragma once
 
+#include "program/copies.h"
 #include "program/plumbing.h"
 
 namespace sluice {
@@ -10,6 +11,7 @@ namespace sluice {
 OpList make_list(const Plumbing& plumbing, const Residency& residency, LayerKind kind, Phase phase,
                  bool backward);
 
+BlobUses uses_of(const OpList& list);
 bool reads_batch(const LayerGraph& graph, const std::vector<Op>& ops);
 
 }  // namespace sluice

@@ -32,7 +32,7 @@ std::int64_t Plumbing::stash_bytes(LayerKind kind) const {
 Plumbing::Plumbing(std::shared_ptr<const ModelGraphs> of_model, const BuildOptions& options,
                    bool backward, MemoryMap& memory)
     : model(std::move(of_model)), batch(batch_layout(*model)) {
-  std::int64_t frame = 0, stash = 0, at_once = 1;
+  std::int64_t frame = 0, stash = 0, at_once = options.eval_at_once();
   if (backward)
     for (const int count : options.all_micro_batches())
       at_once = std::max<std::int64_t>(at_once, options.at_once(count));

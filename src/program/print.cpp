@@ -135,6 +135,11 @@ class ProgramPrinter {
   std::string memory(const Action& action) const {
     if (action.phase == Phase::load)
       return fmt::format("staging -> batch slot {}", program_.slot_of(action.micro));
+    if (action.copies()) {
+      const std::string slot = fmt::format("{} slot {}", name_of(action.kind),
+                                           set_.residency->slot(action.layer, action.kind));
+      return action.phase == Phase::fetch ? "host -> " + slot : slot + " -> host";
+    }
     const OpList& list = program_.list_of(action);
     std::set<Region> reads, writes;
     for (const Op& op : list.ops)
@@ -159,10 +164,9 @@ class ProgramPrinter {
     for (const Wait& wait : action.waits) {
       if (wait.action >= 0)
         words.push_back(fmt::format("#{} {}", wait.action, program_.action_name(wait.action)));
-      else if (wait.slot < 0)
-        words.emplace_back("the previous run");
       else
-        words.push_back(fmt::format("the previous run's last read of slot {}", wait.slot));
+        words.push_back(
+            fmt::format("the previous run's {}", set_.marks.name(wait.mark, *program_.model)));
     }
     return joined(words, ", ");
   }

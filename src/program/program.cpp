@@ -2,13 +2,37 @@
 
 namespace sluice {
 
-std::string_view name_of(Lane lane) { return lane == Lane::compute ? "compute" : "in"; }
+std::string_view name_of(Lane lane) {
+  static constexpr std::string_view names[] = {"compute", "in", "out"};
+  return names[static_cast<std::size_t>(lane)];
+}
 
-int Program::last_read(int slot) const {
-  const int end = static_cast<int>(actions.size()) - 1;
-  if (slot < 0 || slot >= static_cast<int>(last_reads.size())) return end;
-  const int action = last_reads[static_cast<std::size_t>(slot)];
-  return action >= 0 ? action : end;
+Marks::Marks(int batch_slots, const Residency& residency, int layers) : count_(batch_slots) {
+  for (int kind = 0; kind < blob_kinds; ++kind) {
+    first_slot_[static_cast<std::size_t>(kind)] = count_;
+    count_ += 2 * residency.slots(static_cast<Kind>(kind));
+  }
+  first_home_ = count_;
+  count_ += layers * blob_kinds;
+}
+
+Lane Marks::lane(Mark mark) const {
+  if (mark < first_slot_[0]) return Lane::compute;
+  if (mark >= first_home_) return Lane::out;
+  return (mark - first_slot_[0]) % 2 == 0 ? Lane::compute : Lane::out;
+}
+
+std::string Marks::name(Mark mark, const ModelGraphs& model) const {
+  if (mark < first_slot_[0]) return fmt::format("last read of slot {}", mark);
+  if (mark >= first_home_)
+    return fmt::format("last leave of {} {}",
+                       name_of(static_cast<Kind>((mark - first_home_) % blob_kinds)),
+                       model.layer_name((mark - first_home_) / blob_kinds));
+  int kind = blob_kinds - 1;
+  while (first_slot_[static_cast<std::size_t>(kind)] > mark) --kind;
+  const int offset = mark - first_slot_[static_cast<std::size_t>(kind)];
+  return fmt::format("last {} {} slot {}", offset % 2 == 0 ? "use of" : "leave from",
+                     name_of(static_cast<Kind>(kind)), offset / 2);
 }
 
 std::string Program::action_name(int index) const {
@@ -16,6 +40,8 @@ std::string Program::action_name(int index) const {
   if (action.phase == Phase::load) return fmt::format("load micro {}", action.micro);
   if (action.phase == Phase::finish) return "finish";
   const std::string layer = model->layer_name(action.layer);
+  if (action.phase == Phase::fetch || action.phase == Phase::leave)
+    return fmt::format("{} {} {}", name_of(action.phase), name_of(action.kind), layer);
   if (action.phase == Phase::update || action.phase == Phase::derive || action.phase == Phase::norm)
     return fmt::format("{} {}", name_of(action.phase), layer);
   return fmt::format("{} {} micro {}", name_of(action.phase), layer, action.micro);
@@ -39,6 +65,9 @@ std::int64_t ProgramSet::offset(int layer, std::string_view value) const {
   require(place.known() && owner >= 0, [&] {
     return Error(fmt::format("{} of {} does not outlive a step", value, model->layer_name(layer)));
   });
+  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+    if (place.region == region_of(kind) && residency->home(owner, kind) >= 0)
+      return memory.total() + residency->home(owner, kind) + place.offset;
   return memory.base(place.region) + residency->blob(owner, place.region) + place.offset;
 }
 

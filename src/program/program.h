@@ -4,6 +4,7 @@
 // Life of a value: from its first writer's start to the wait that joins its last reader.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,16 +18,42 @@
 
 namespace sluice {
 
-enum class Lane : std::uint8_t { compute, in, count };
+enum class Lane : std::uint8_t { compute, in, out, count };
 inline constexpr int lanes = static_cast<int>(Lane::count);
 std::string_view name_of(Lane lane);
 
-// This action starts only after another one has ended: an action of this run, or one of the run
-// before, whichever program that was.
+// What the runs before may still be busy with: the last read of a batch slot, the last use of a
+// ring's slot, the last time it was emptied, and the last time a layer's blob came home. Numbers
+// are those of Marks.
+using Mark = int;
+
+// This action starts only after another one has ended: an action of this run, or the last one of
+// any run before that set a mark.
 struct Wait {
-  int action = -1;  // index into Program::actions; -1: of the previous run
-  int slot = -1;    // its last read of this batch slot; -1: its end
+  int action = -1;  // index into Program::actions; -1: of the runs before
+  Mark mark = -1;
   bool operator==(const Wait&) const = default;
+};
+
+// Numbers the marks of a ProgramSet.
+class Marks {
+ public:
+  Marks() = default;
+  Marks(int batch_slots, const Residency& residency, int layers);
+
+  Mark read(int batch_slot) const { return batch_slot; }
+  Mark used(Kind kind, int slot) const { return first_slot_[index(kind)] + 2 * slot; }
+  Mark emptied(Kind kind, int slot) const { return used(kind, slot) + 1; }
+  Mark home(Kind kind, int layer) const { return first_home_ + layer * blob_kinds + index(kind); }
+  int count() const { return count_; }
+  Lane lane(Mark mark) const;
+  std::string name(Mark mark, const ModelGraphs& model) const;  // "last read of slot 0"
+
+ private:
+  static int index(Kind kind) { return static_cast<int>(kind); }
+
+  std::array<int, blob_kinds> first_slot_{};
+  int first_home_ = 0, count_ = 0;
 };
 
 // Bytes that nobody needs after op `op` of an action: what poison mode fills with NaN.
@@ -52,9 +79,15 @@ struct Action {
   int layer = 0;
   int micro = 0;
   bool first = true;  // accumulators start anew
-  int list = -1;      // index into Program::lists; -1 for load
+  int list = -1;      // index into Program::lists; -1 for a copy
   Bases at;
+  // Of a copy: what, and offsets in the arena or, from its end on, in host memory. A load comes
+  // from the batch's staging block.
+  Kind kind = Kind::count;
+  std::int64_t from = -1, to = -1, bytes = 0;
   std::vector<Wait> waits;
+
+  bool copies() const { return list < 0; }
 };
 
 struct Program {
@@ -66,13 +99,14 @@ struct Program {
   int at_once = 1;  // micro-batches of one pass
   std::vector<OpList> lists;
   std::vector<Action> actions;
-  std::vector<int> last_reads;  // per batch slot: the action; -1: none reads it
+  // Per mark: the last action here that sets it; -1: none does.
+  std::vector<int> marks;
+  // Whether it begins, and ends, with every blob at home and no update pending.
+  bool begins_settled = true, ends_settled = true;
 
-  // Passes take turns with two sets of slots.
+  // Passes take turns with two sets of batch slots.
   int slots() const { return 2 * at_once; }
   int slot_of(int micro) const { return micro / at_once % 2 * at_once + micro % at_once; }
-  // The action that ends a read of a slot (-1: of everything), for the run behind this one.
-  int last_read(int slot) const;
   const OpList& list_of(const Action& action) const {
     return lists[static_cast<std::size_t>(action.list)];
   }
@@ -83,13 +117,15 @@ struct Program {
 struct ProgramSet {
   MemoryMap memory;
   Workers workers;  // what workspaces were sized for
+  Marks marks;
   std::vector<Program> programs;
   std::shared_ptr<const Residency> residency;
   std::shared_ptr<const ModelGraphs> model;  // the one that residency was made of
 
   const Program& named(std::string_view name) const;
   int index_of(std::string_view name) const;  // throws when absent
-  // Arena offset of a value that outlives a step.
+  // Offset of a value that outlives a step: in the arena, or from its end on in host memory when it
+  // is at home there.
   std::int64_t offset(int layer, std::string_view value) const;
   std::int64_t global_offset(const std::string& name) const;
 };

@@ -34,6 +34,17 @@ std::string_view name_of(Region region) {
   return names[static_cast<std::size_t>(region)];
 }
 
+Region region_of(Kind kind) {
+  static constexpr Region regions[] = {Region::weights, Region::gradients, Region::optimizer};
+  return regions[static_cast<std::size_t>(kind)];
+}
+
+std::int64_t MemoryMap::reserve_host(std::int64_t bytes) {
+  const std::int64_t offset = host_;
+  host_ += align_up(bytes, blob_alignment);
+  return offset;
+}
+
 std::int64_t MemoryMap::reserve(Region region, std::int64_t bytes, std::int64_t alignment) {
   std::int64_t& size = sizes_[static_cast<std::size_t>(region)];
   const std::int64_t offset = align_up(size, alignment);
@@ -55,9 +66,13 @@ std::int64_t MemoryMap::base(Region region) const {
 
 std::int64_t MemoryMap::total() const { return base(Region::count); }
 
-Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& memory)
-    : layers_(models.front()->layer_count()) {
+Residency::Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes,
+                     MemoryMap& memory)
+    : layers_(models.front()->layer_count()), homes_(homes) {
   const ModelGraphs& model = *models.front();
+  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
+    lay_out(model.of(kind));
+  place_rings(memory);
   std::int64_t norms = 0;
   for (int layer = 0; layer < layers_; ++layer) {
     first_norm_.push_back(norms);
@@ -67,18 +82,55 @@ Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& m
   place_globals(models, memory);
 }
 
-void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memory) {
-  const LayerGraph& graph = model.of(model.kind_of(layer));
-  Blobs& blobs = blobs_.emplace_back();
-  blobs.fill(-1);
+void Residency::lay_out(const LayerGraph& graph) {
+  Blobs& bytes = bytes_[static_cast<std::size_t>(graph.kind)];
   for (const Value& value : graph.values) {
     Region region;
     if (value.owner != graph.kind || !blob_region(value.kind, region)) continue;
+    std::int64_t& end = bytes[static_cast<std::size_t>(region)];
+    places_[static_cast<std::size_t>(graph.kind)][value.name] = {region, end};
+    end = align_up(end + value_bytes(value.type), tensor_alignment);
+  }
+}
+
+// Packed weights exist where the weights are: their ring goes with the weights'.
+void Residency::place_rings(MemoryMap& memory) {
+  rings_.fill(-1);
+  for (int k = 0; k < blob_kinds; ++k) {
+    const auto kind = static_cast<Kind>(k);
+    int& slots = slots_[static_cast<std::size_t>(k)];
+    slots = std::min(homes_.slots[static_cast<std::size_t>(k)], homes_.streaming(kind));
+    const auto ring = [&](Region region) {
+      const std::int64_t bytes = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
+      if (slots > 0 && bytes > 0)
+        rings_[static_cast<std::size_t>(region)] =
+            memory.reserve(region, slots * bytes, blob_alignment);
+    };
+    ring(region_of(kind));
+    if (kind == Kind::weights) ring(Region::derived);
+  }
+}
+
+void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memory) {
+  const LayerKind layer_kind = model.kind_of(layer);
+  Blobs& blobs = blobs_.emplace_back();
+  at_home_.emplace_back().fill(-1);
+  for (const Region region :
+       {Region::weights, Region::gradients, Region::optimizer, Region::derived}) {
     std::int64_t& blob = blobs[static_cast<std::size_t>(region)];
-    const std::int64_t alignment = blob >= 0 ? tensor_alignment : blob_alignment;
-    const std::int64_t offset = memory.reserve(region, value_bytes(value.type), alignment);
-    if (blob < 0) blob = offset;
-    places_[static_cast<std::size_t>(graph.kind)][value.name] = {region, offset - blob};
+    blob = -1;
+    const std::int64_t bytes = blob_bytes(layer_kind, region);
+    if (bytes == 0) continue;
+    const Kind kind = region == Region::gradients   ? Kind::gradients
+                      : region == Region::optimizer ? Kind::optimizer
+                                                    : Kind::weights;
+    if (const int through = slot(layer, kind); through >= 0) {
+      blob = rings_[static_cast<std::size_t>(region)] + through * align_up(bytes, blob_alignment);
+      if (region != Region::derived)
+        at_home_.back()[static_cast<std::size_t>(kind)] = memory.reserve_host(bytes);
+    } else {
+      blob = memory.reserve(region, bytes, blob_alignment);
+    }
   }
 }
 
@@ -108,6 +160,27 @@ std::int64_t Residency::blob(int layer, Region region) const {
 Place Residency::global(const std::string& name) const {
   const auto found = globals_.find(name);
   return found == globals_.end() ? Place{} : found->second;
+}
+
+std::int64_t Residency::blob_bytes(LayerKind kind, Region region) const {
+  return bytes_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(region)];
+}
+
+std::int64_t Residency::home(int layer, Kind kind) const {
+  return at_home_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(kind)];
+}
+
+int Residency::slot(int layer, Kind kind) const {
+  const int block = layer - 1;
+  if (block < 0 || layer == layers_ - 1 || homes_.of(kind, block) == Tier::device) return -1;
+  return homes_.index_of(kind, block) % slots(kind);
+}
+
+int Residency::streaming_layer(Kind kind, int index) const {
+  for (int block = 0; block < layers_ - 2; ++block)
+    if (homes_.of(kind, block) != Tier::device && homes_.index_of(kind, block) == index)
+      return block + 1;
+  return -1;
 }
 
 Place Residency::find(LayerKind kind, const Value& value) const {

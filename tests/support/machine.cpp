@@ -21,8 +21,12 @@ class Filtered final : public Backend {
   void run(const Op& op, const Frame& frame) override {
     if (!filter_ || filter_(op, frame.first)) below_.run(op, frame);
   }
+  std::byte* take_host(std::int64_t bytes) override { return below_.take_host(bytes); }
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
     below_.copy_in(device, host, bytes);
+  }
+  void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
+    below_.copy_out(host, device, bytes);
   }
 
  private:

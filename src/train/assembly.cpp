@@ -21,6 +21,12 @@ ProgramSet assemble_training(const ModelConfig& config, const OptimConfig& optim
   return build_programs(spec);
 }
 
+Homes homes_of(const Plan& plan, const ModelConfig& model) {
+  Homes homes = parse_homes(plan.homes, static_cast<int>(model.layers));
+  homes.slots.fill(plan.slots);
+  return homes;
+}
+
 ProgramSet assemble_training(const Config& config, const Plan& plan, int threads) {
   TrainingOptions options;
   options.shape = {plan.micro_batch, config.batch.sequence};
@@ -33,6 +39,7 @@ ProgramSet assemble_training(const Config& config, const Plan& plan, int threads
   options.build.later_micro_batches.assign(plan.later_micro_batches.begin(),
                                            plan.later_micro_batches.end());
   options.build.passes = static_cast<int>(plan.passes);
+  options.build.homes = homes_of(plan, config.model);
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.sample_rows = config.run.sample_every > 0 ? 1 : 0;

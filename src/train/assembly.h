@@ -21,6 +21,8 @@ ProgramSet assemble_training(const ModelConfig& model, const OptimConfig& optim,
 
 // The same for a config and its resolved plan: what `train` runs and `plan` prints. Memory budgets
 // apart, nothing but `threads` of the machine enters.
+// Throws Exit::usage, `where` being the key alone, when the plan's homes are not of this model.
+Homes homes_of(const Plan& plan, const ModelConfig& model);
 ProgramSet assemble_training(const Config& config, const Plan& plan, int threads);
 
 }  // namespace sluice

@@ -42,6 +42,9 @@ TrainingOptions training_options(const MachineSpec& spec) {
   out.build.eval_micro_batches = spec.micro_batches;
   out.numerics = spec.numerics;
   out.numerics.dropout = spec.model.dropout > 0;
+  out.build.passes = spec.passes;
+  out.build.homes = parse_homes(spec.homes, static_cast<int>(spec.model.layers));
+  out.build.homes.slots.fill(spec.slots);
   out.build.recompute = spec.recompute;
   out.build.fuse = spec.fuse;
   out.build.workers.threads = spec.threads;

@@ -40,7 +40,7 @@ TEST(Validate, programs_of_small_models_pass) {
           EXPECT_NO_THROW(validate(set));
           pairs += static_cast<int>(set.programs.size() * set.programs.size());
         }
-  EXPECT_EQ(pairs, 2 * 3 * 2 * 9 * 29);
+  EXPECT_EQ(pairs, 2 * 3 * 2 * 9 * 49);
 }
 
 // The action that waited, and the very action that it waited for.

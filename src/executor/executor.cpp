@@ -46,8 +46,8 @@ struct Executor::State {
   // End of run i on the compute lane, at i % size; published by runs_done.
   std::array<Clock::time_point, 2 * queue_capacity> ended{};
   std::array<std::int64_t, lanes> enqueued{};  // actions enqueued per lane
-  std::vector<std::int64_t> slots_read;        // of the run enqueued last
-  std::int64_t last_end = 0;
+  std::vector<std::int64_t> marks;             // after the run enqueued last
+  bool settled = true;                         // likewise
   std::atomic<bool> stop = false;
   std::atomic<bool> failed = false;
   std::mutex error_mutex;

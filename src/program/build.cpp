@@ -32,6 +32,8 @@ class ProgramBuilder {
     loaded_.assign(static_cast<std::size_t>(shape.micro_batches), -1);
     for (std::size_t k = 0; k < fetched_.size(); ++k)
       fetched_[k].assign(static_cast<std::size_t>(set_.residency->slots(static_cast<Kind>(k))), -1);
+    for (const Scheduled& item : schedule)
+      if (item.phase != Phase::load) list_of(item);  // lists in the order of their first use
     const CopySpec copies{set_.residency.get(), model_.layer_count(), shape.begins_settled,
                           shape.ends_settled, [&](const Scheduled& item) {
                             return lists_of_[static_cast<std::size_t>(list_of(item))].uses;

@@ -68,9 +68,11 @@ class ListMaker {
       case Phase::finish:
         return graph_.forward;
       case Phase::load:
+      case Phase::fetch:
+      case Phase::leave:
         break;
     }
-    throw Error("a load has no op list");
+    throw Error("a copy has no op list");
   }
 
   const FrameLayout* frame() const {

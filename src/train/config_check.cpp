@@ -3,6 +3,7 @@
 
 #include "backend/cpu/isa.h"
 #include "models/published.h"
+#include "program/tiers.h"
 #include "train/config.h"
 
 namespace sluice {

@@ -1,16 +1,17 @@
-// Times the products of GPT-2 124M at 1,024 tokens: each weight's forward, dx and dW; "row" is the
-// forward of one token, as in generation.
+// Times the products of a GPT-2: each weight's forward, dx and dW over `--tokens` tokens; "row" is
+// the forward of one token, as in generation.
 //
 //   bench_gemm [--isa=auto] [--threads=2] [--rounds=9]   prints JSON: medians per product
 //   bench_gemm [--isa=auto] [--threads=2] --serve        answers each line "PRODUCT PASS REPEATS"
-//   on
-//       stdin with REPEATS times in seconds; gemm_peer.py asks this way, in turns with its peer
+//       on stdin with REPEATS times in seconds; the peers ask this way, in turns with themselves
+//   --width=768 --vocab=50304 --tokens=1024: GPT-2 124M's, unless said
 //   --bf16: bf16 operands, y and dx in bf16, dW added to float32
 //   --cpu-time: the process's time, not the clock's: for one thread on a machine that others use
 #include <fmt/format.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
@@ -31,19 +32,27 @@
 namespace sluice {
 namespace {
 
-constexpr std::int64_t tokens = 1024;
-
 struct Product {
   std::string_view name;
   std::int64_t in;
   std::int64_t out;
   bool bias;
 };
-constexpr Product products[] = {{"qkv", 768, 2304, true},
-                                {"proj", 768, 768, true},
-                                {"fc", 768, 3072, true},
-                                {"proj2", 3072, 768, true},
-                                {"head", 768, 50304, false}};
+
+struct Shape {
+  int width = 768;
+  int vocab = 50304;
+  int tokens = 1024;
+
+  std::array<Product, 5> products() const {
+    const std::int64_t w = width;
+    return {{{"qkv", w, 3 * w, true},
+             {"proj", w, w, true},
+             {"fc", w, 4 * w, true},
+             {"proj2", 4 * w, w, true},
+             {"head", w, vocab, false}}};
+  }
+};
 constexpr std::string_view passes[] = {"forward", "dx", "dw", "row"};
 
 // Memory as the CPU backend takes it: in huge pages where the system gives them.
@@ -107,8 +116,9 @@ class Timer {
 template <class T>
 class Bench final : public Timer {
  public:
-  Bench(int threads, Isa isa, bool cpu_time)
-      : cpu_time_(cpu_time),
+  Bench(int tokens, int threads, Isa isa, bool cpu_time)
+      : tokens_(tokens),
+        cpu_time_(cpu_time),
         pool_(threads),
         isa_(isa),
         workspace_(static_cast<std::size_t>(Call<T>::workspace_bytes(threads))) {}
@@ -139,7 +149,7 @@ class Bench final : public Timer {
     if (pass == "dw") {
       set_up_weight_gradient(product);
     } else {
-      set_up_with_weight(product, pass == "dx", pass == "row" ? 1 : tokens);
+      set_up_with_weight(product, pass == "dx", pass == "row" ? 1 : tokens_);
     }
     gemm_.a = a_.data();
     gemm_.b = b_.data();
@@ -159,8 +169,8 @@ class Bench final : public Timer {
 
   // dW[in, out] += xᵀ · dy
   void set_up_weight_gradient(const Product& product) {
-    a_ = numbers<T>(tokens * product.in);
-    b_ = numbers<T>(tokens * product.out);
+    a_ = numbers<T>(tokens_ * product.in);
+    b_ = numbers<T>(tokens_ * product.out);
     gemm_ = {};
     gemm_.m = product.in;
     gemm_.n = product.out;
@@ -168,7 +178,7 @@ class Bench final : public Timer {
       std::swap(a_, b_);
       std::swap(gemm_.m, gemm_.n);
     }
-    gemm_.k = tokens;
+    gemm_.k = tokens_;
     gemm_.lda = gemm_.m;
     gemm_.ldb = gemm_.n;
     gemm_.a_stored = Stored::transposed;
@@ -192,6 +202,7 @@ class Bench final : public Timer {
     if (!dx && product.bias) gemm_.bias = bias_.data();
   }
 
+  std::int64_t tokens_;
   bool cpu_time_;
   Pool pool_;
   Isa isa_;
@@ -202,13 +213,13 @@ class Bench final : public Timer {
   typename Call<T>::Product gemm_;
 };
 
-void serve(Timer& bench) {
+void serve(Timer& bench, const Shape& shape) {
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     std::string name, pass;
     int repeats = 1;
     words >> name >> pass >> repeats;
-    for (const Product& product : products) {
+    for (const Product& product : shape.products()) {
       if (product.name != name) continue;
       for (double seconds : bench.time(product, pass, repeats)) std::cout << seconds << ' ';
     }
@@ -216,16 +227,16 @@ void serve(Timer& bench) {
   }
 }
 
-void print_rates(Timer& bench, Isa isa, int threads, int rounds) {
+void print_rates(Timer& bench, const Shape& shape, Isa isa, int threads, int rounds) {
   fmt::print("{{\"isa\": \"{}\", \"threads\": {}, \"tokens\": {}, \"gflops\": {{", name_of(isa),
-             threads, tokens);
+             threads, shape.tokens);
   std::string_view comma = "";
-  for (const Product& product : products) {
+  for (const Product& product : shape.products()) {
     for (std::string_view pass : passes) {
       std::vector<double> seconds = bench.time(product, pass, rounds);
       std::nth_element(seconds.begin(), seconds.begin() + rounds / 2, seconds.end());
       const double flops =
-          2.0 * static_cast<double>((pass == "row" ? 1 : tokens) * product.in * product.out);
+          2.0 * static_cast<double>((pass == "row" ? 1 : shape.tokens) * product.in * product.out);
       fmt::print("{}\n  \"{} {}\": {:.1f}", comma, product.name, pass,
                  flops * 1e-9 / seconds[static_cast<std::size_t>(rounds / 2)]);
       comma = ",";
@@ -239,7 +250,7 @@ int number_of(std::string_view text) {
   const auto end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, number);
   require(result.ec == std::errc() && result.ptr == end && number > 0, [&] {
-    return Error(Exit::usage, {.what = "not a number of threads or rounds",
+    return Error(Exit::usage, {.what = "not a number",
                                .where = "command line",
                                .expected = "a positive number",
                                .found = std::string(text),
@@ -250,6 +261,7 @@ int number_of(std::string_view text) {
 
 int run(int count, char** arguments) {
   Isa isa = best_isa();
+  Shape shape;
   int threads = 2;
   int rounds = 9;
   bool serving = false;
@@ -264,6 +276,12 @@ int run(int count, char** arguments) {
       threads = number_of(value);
     } else if (word.starts_with("--rounds=")) {
       rounds = number_of(value);
+    } else if (word.starts_with("--width=")) {
+      shape.width = number_of(value);
+    } else if (word.starts_with("--vocab=")) {
+      shape.vocab = number_of(value);
+    } else if (word.starts_with("--tokens=")) {
+      shape.tokens = number_of(value);
     } else if (word == "--serve") {
       serving = true;
     } else if (word == "--bf16") {
@@ -271,23 +289,25 @@ int run(int count, char** arguments) {
     } else if (word == "--cpu-time") {
       cpu_time = true;
     } else {
-      throw Error(Exit::usage, {.what = "unknown argument",
-                                .where = "command line",
-                                .expected = "--isa= --threads= --rounds= --bf16 --cpu-time --serve",
-                                .found = std::string(word),
-                                .tries = {}});
+      throw Error(Exit::usage,
+                  {.what = "unknown argument",
+                   .where = "command line",
+                   .expected = "--isa= --threads= --rounds= --width= --vocab= --tokens= "
+                               "--bf16 --cpu-time --serve",
+                   .found = std::string(word),
+                   .tries = {}});
     }
   }
   std::unique_ptr<Timer> bench;
   if (halves) {
-    bench = std::make_unique<Bench<bf16>>(threads, isa, cpu_time);
+    bench = std::make_unique<Bench<bf16>>(shape.tokens, threads, isa, cpu_time);
   } else {
-    bench = std::make_unique<Bench<float>>(threads, isa, cpu_time);
+    bench = std::make_unique<Bench<float>>(shape.tokens, threads, isa, cpu_time);
   }
   if (serving) {
-    serve(*bench);
+    serve(*bench, shape);
   } else {
-    print_rates(*bench, isa, threads, rounds);
+    print_rates(*bench, shape, isa, threads, rounds);
   }
   return 0;
 }

@@ -11,7 +11,7 @@ With the checkpoint that Sluice saved, `sluice generate` and Transformers' `gene
 
   training    FLOPs of a token (6N, and attention as a causal model needs it) over the rate that the products alone
               reach: the best of PyTorch's over the update's own (bench/peers/products.py), Sluice's beside them
-              (--products: bench_gemm, which knows the 111M model's widths) and what `sluice doctor` measures
+              (--products: bench_gemm) and what `sluice doctor` measures
   generation  the bytes of the weights and, on average, of the cache, over the memory's read bandwidth: the better of
               `sluice doctor`'s and PyTorch's
 """
@@ -31,7 +31,6 @@ sys.path.insert(0, str(PEERS))
 import common  # noqa: E402
 
 PROMPT, NEW = 64, 128
-BENCH_GEMM_TOKENS = 1024  # what bench/gemm.cpp times, with the padded vocabulary
 CONFIG = """\
 model = {{ family = "gpt2", layers = {0.layers}, width = {0.width}, heads = {0.heads}, context = {0.sequence}, \
 vocab = {0.vocab}, gelu = "exact", tied = true }}
@@ -90,10 +89,10 @@ def product_rates(name, options, chosen):
     """GFLOP/s over all products of an update by who measured them, PyTorch's first."""
     shape, command = common.MODELS[name], [sys.executable, PEERS / "products.py", name]
     command += ["--precision", options.precision]
-    if options.products and name == "111m":
-        command += ["--tokens", BENCH_GEMM_TOKENS, "--vocab", shape.padded_vocab, "--beside", options.products]
-    else:
-        command += ["--tokens", chosen["micro_batch"] * shape.sequence, "--vocab", chosen["vocab"]]
+    tokens = chosen["micro_batch"] * shape.sequence
+    command += ["--tokens", tokens, "--vocab", chosen["vocab"]]
+    if options.products:
+        command += ["--beside", f"{options.products} --width={shape.width} --vocab={chosen['vocab']} --tokens={tokens}"]
     total = rows_of(output_of(*command))[-1]
     rates = {"PyTorch": total["pytorch"]}
     if "sluice" in total:

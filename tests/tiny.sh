@@ -20,6 +20,9 @@ unprivileged() {
   fi
 }
 
+# For a row of errors.tsv that is about the lack of what /proc/cpuinfo calls so.
+without_cpu() { if grep -qw "$1" /proc/cpuinfo; then exit 77; fi; }
+
 # text.txt: about 20 kB of prose, always the same.
 text() {
   seq 1 400 | while read -r n; do

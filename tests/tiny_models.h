@@ -1,23 +1,10 @@
-// Small models and their programs, for the tests of validator, printer and executor.
+// Programs of small models, for the tests of validator, printer and executor.
 #pragma once
 
+#include "models/test_models.h"
 #include "train/assembly.h"
 
 namespace sluice::testing {
-
-// 2 layers, width 32, 2 heads, vocabulary 61, context 16.
-inline ModelConfig tiny_model(const std::string& family) {
-  ModelConfig config;
-  config.family = family;
-  config.layers = 2;
-  config.width = 32;
-  config.heads = 2;
-  config.context = 16;
-  config.vocab = 61;
-  config.tied = family == "gpt2";
-  config.rotary = family == "gptj" ? 8 : 0;
-  return config;
-}
 
 struct TinyPlan {
   std::string family = "gpt2";

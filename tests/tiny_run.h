@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -16,17 +17,22 @@ namespace sluice {
 
 class TinyRun {
  public:
-  // `config`: tiny or tiled, the functions of tests/tiny.sh.
-  explicit TinyRun(const std::string& config = "tiny") {
+  // `config`: tiny or tiled, the functions of tests/tiny.sh. `always`: options of every train().
+  explicit TinyRun(const std::string& config = "tiny", const std::string& always = "")
+      : always_(always) {
     const Ended setup = run("set -e; " + config);
     EXPECT_EQ(setup.exit, 0) << setup.err;
   }
 
   std::filesystem::path path(const std::string& name = "") const { return folder_.path() / name; }
   Ended run(const std::string& command) const { return run_command(command, folder_.path()); }
-  // `sluice train tiny.toml --out OUT …`, expected to end with `exit`.
+  std::string train_command(const std::string& out, const std::string& options = "") const {
+    return "instead train tiny.toml --out " + out + " " + always_ + " " + options;
+  }
+  // `sluice train tiny.toml --out OUT …`, expected to end with `exit`. `options` win over those of
+  // every train().
   Ended train(const std::string& out, const std::string& options = "", int exit = 0) const {
-    const std::string command = "instead train tiny.toml --out " + out + " " + options;
+    const std::string command = train_command(out, options);
     const Ended ended = run(command);
     EXPECT_EQ(ended.exit, exit) << command << "\n" << ended.err;
     return ended;
@@ -55,6 +61,14 @@ class TinyRun {
       if (row.contains("loss")) found.push_back(row["step"]);
     return found;
   }
+  // The newest checkpoint's tensors (weights, state, averages): a hash of each file.
+  std::map<std::string, std::string> tensors(const std::string& out) const {
+    std::map<std::string, std::string> found;
+    const std::filesystem::path newest = path(out) / "checkpoints" / checkpoints(out).back();
+    for (const auto& [name, hash] : contents_of(newest))
+      if (name.ends_with(".safetensors")) found[name] = hash;
+    return found;
+  }
   // Names in OUT/checkpoints, sorted.
   std::vector<std::string> checkpoints(const std::string& out) const {
     std::vector<std::string> found;
@@ -66,6 +80,7 @@ class TinyRun {
 
  private:
   TestFolder folder_;
+  std::string always_;
 };
 
 inline std::vector<std::int64_t> steps_to(std::int64_t last) {

@@ -5,6 +5,7 @@
 #include "program/print.h"
 #include "train/assembly.h"
 #include "train/fit.h"
+#include "train/metrics.h"
 
 namespace sluice {
 namespace {
@@ -52,9 +53,10 @@ std::vector<std::string> changes(const Planned& planned, int threads) {
 }
 
 // FLOPs of training by each published rule: of a token, and of the whole run if its length is
-// known.
+// known; and those that utilization is stated with.
 nlohmann::json flops_json(const Config& config) {
   nlohmann::json out;
+  out["utilization"]["per_token"] = utilization_flops(config.model, config.batch.sequence);
   for (const FlopsRule& rule : flops_rules()) {
     const double token = rule.of(config.model, config.batch.sequence);
     out[rule.name]["per_token"] = token;
@@ -106,6 +108,7 @@ int run(const Options& options, Context& context) {
                 {"micro_batches", planned.plan.micro_batches},
                 {"later_micro_batches", planned.plan.later_micro_batches},
                 {"head_chunk", planned.plan.head_chunk},
+                {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
                 {"threads", threads},
                 {"try", changes(planned, threads)}});
   } else if (options.show.empty()) {

@@ -60,12 +60,8 @@ std::vector<Source> absent_biases(const ModelConfig& config) {
   if (config.biases) return out;
   const Family& family = family_of(config);
   for (int block = 0; block < config.layers; ++block)
-    for (const std::string& name : family.absent_biases()) {
-      std::int64_t size = config.width;
-      if (name == "attn.c_attn.bias") size = 3 * config.width;
-      if (name == "mlp.c_fc.bias" || name == "mlp.fc_in.bias") size = config.inner_width();
+    for (const auto& [name, size] : family.absent_biases(config))
       out.push_back({family.tensor_name(LayerKind::block, block, name), DType::f32, {size}, {}});
-    }
   return out;
 }
 

@@ -160,7 +160,15 @@ void save_state(CheckpointSave& save, const std::vector<ModelTensor>& tensors,
           {tensor.name, DType::f32, tensor.shape, bytes("average", tensor.count() * 4)});
   }
   write_tensors(save, state_file, sources);
-  if (!averages.empty()) write_tensors(save, average_file, averages);
+  if (averages.empty()) return;
+  // The file is a whole model: what is frozen is its own average.
+  for (const ModelTensor& tensor : tensors) {
+    if (tensor.averaged) continue;
+    const auto* weight = static_cast<const std::byte*>(access(tensor.layer, tensor.value).raw());
+    averages.push_back({tensor.name, tensor.type, tensor.shape,
+                        std::span(weight, static_cast<std::size_t>(tensor.bytes))});
+  }
+  write_tensors(save, average_file, averages);
 }
 
 LoadedState load_state(const std::filesystem::path& dir, const std::vector<ModelTensor>& tensors,
@@ -190,10 +198,15 @@ LoadedState load_state(const std::filesystem::path& dir, const std::vector<Model
     return out;
   }
   const SafetensorsFile averages = SafetensorsFile::open(dir / average_file);
-  for (const ModelTensor& tensor : tensors)
-    if (tensor.averaged)
-      copy_bytes(averages, require_tensor(averages, tensor.name, {DType::f32}, tensor.shape),
-                 access(tensor.layer, of_kind("average", tensor.value)));
+  for (const ModelTensor& tensor : tensors) {
+    if (!tensor.averaged) continue;
+    const TensorInfo& info =
+        require_tensor(averages, tensor.name, {DType::f32, DType::bf16}, tensor.shape);
+    if (info.dtype == file_type(DType::f32))
+      copy_bytes(averages, info, access(tensor.layer, of_kind("average", tensor.value)));
+    else
+      begin_average(tensor, access);  // it was frozen until now
+  }
   return out;
 }
 

@@ -1,6 +1,6 @@
 // What the optimizer keeps of a run, in files of a checkpoint: optimizer.safetensors has "m.NAME",
 // "v.NAME", "low.NAME" … under Hugging Face's names, average.safetensors the averaged weights under
-// the names themselves.
+// the names themselves: a whole model, frozen tensors as they are.
 //
 // A file of another form than the run's (float32, exact, compact) is converted when it is loaded:
 // decoded to a float32 master and float32 moments, and encoded again, to nearest.

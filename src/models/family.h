@@ -14,6 +14,12 @@
 
 namespace sluice {
 
+// A vector that only Hugging Face's model has: its name inside a block.
+struct AbsentBias {
+  const char* name;
+  std::int64_t size;
+};
+
 struct Family {
   const char* name;
   void (*embedding)(Builder&, const ModelConfig&);
@@ -23,8 +29,8 @@ struct Family {
   // Hugging Face's name of a tensor; `block` counts from 0.
   std::string (*tensor_name)(LayerKind kind, int block, const std::string& name);
   // Tensors that Hugging Face's model has and ours lacks when model.biases is false: saved as
-  // zeros.
-  std::vector<std::string> (*absent_biases)();  // names inside a block
+  // zeros. Those of one block.
+  std::vector<AbsentBias> (*absent_biases)(const ModelConfig&);
   nlohmann::json (*to_config)(const ModelConfig&);
   ModelConfig (*from_config)(const nlohmann::json&);  // Exit::input when it is not this family's
   const char* model_type;                             // config.json's "model_type"

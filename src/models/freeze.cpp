@@ -78,7 +78,8 @@ class Freezer {
                   pattern,
                   {}};
     const std::string near = nearest(pattern, names);
-    report.tries.push_back(fmt::format("\"{}\"", near.empty() ? names.front() : near));
+    report.tries.push_back(near.empty() ? fmt::format("one of {}", fmt::join(names, ", "))
+                                        : fmt::format("\"{}\"", near));
     throw Error(Exit::usage, std::move(report));
   }
 

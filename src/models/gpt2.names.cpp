@@ -12,8 +12,11 @@ std::string gpt2_tensor_name(LayerKind kind, int block, const std::string& name)
   return fmt::format("transformer.{}", name);
 }
 
-std::vector<std::string> gpt2_absent_biases() {
-  return {"attn.c_attn.bias", "attn.c_proj.bias", "mlp.c_fc.bias", "mlp.c_proj.bias"};
+std::vector<AbsentBias> gpt2_absent_biases(const ModelConfig& c) {
+  return {{"attn.c_attn.bias", 3 * c.width},
+          {"attn.c_proj.bias", c.width},
+          {"mlp.c_fc.bias", c.inner_width()},
+          {"mlp.c_proj.bias", c.width}};
 }
 
 nlohmann::json gpt2_to_config(const ModelConfig& c) {

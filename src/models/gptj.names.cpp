@@ -13,7 +13,9 @@ std::string gptj_tensor_name(LayerKind kind, int block, const std::string& name)
   return fmt::format("transformer.{}", name);
 }
 
-std::vector<std::string> gptj_absent_biases() { return {"mlp.fc_in.bias", "mlp.fc_out.bias"}; }
+std::vector<AbsentBias> gptj_absent_biases(const ModelConfig& c) {
+  return {{"mlp.fc_in.bias", c.inner_width()}, {"mlp.fc_out.bias", c.width}};
+}
 
 nlohmann::json gptj_to_config(const ModelConfig& c) {
   return {{"model_type", "gptj"},

@@ -9,26 +9,16 @@
 #include "graph/derive.h"
 #include "graph/recompute.h"
 #include "models/family.h"
+#include "models/test_models.h"
 #include "ops/reference.h"
 
 namespace sluice {
 namespace {
 
-ModelConfig small_model(const std::string& family) {
-  ModelConfig c;
-  c.family = family;
-  c.layers = 2;
-  c.width = 12;
-  c.heads = 2;
-  c.context = 5;
-  c.vocab = 17;
-  c.tied = family == "gpt2";
-  c.rotary = family == "gptj" ? 4 : 0;
-  return c;
-}
-
 ModelGraphs training_graphs(const std::string& family) {
-  ModelGraphs model = build_forward(small_model(family), {2, 5}, standard_parametrization(), 4);
+  ModelGraphs model =
+      build_forward(testing::tiny_model(family, {.width = 12, .context = 5, .vocab = 17}), {2, 5},
+                    standard_parametrization(), 4);
   for (LayerGraph* graph : {&model.embedding, &model.block, &model.head}) derive_backward(*graph);
   return model;
 }

@@ -7,18 +7,19 @@
 
 #include "graph/sharding.h"
 #include "models/config.h"
+#include "models/family.h"
 
 namespace sluice {
 
 ShardingTable gpt2_sharding();
 std::string gpt2_tensor_name(LayerKind kind, int block, const std::string& name);
-std::vector<std::string> gpt2_absent_biases();
+std::vector<AbsentBias> gpt2_absent_biases(const ModelConfig& config);
 nlohmann::json gpt2_to_config(const ModelConfig& config);
 ModelConfig gpt2_from_config(const nlohmann::json& json);
 
 ShardingTable gptj_sharding();
 std::string gptj_tensor_name(LayerKind kind, int block, const std::string& name);
-std::vector<std::string> gptj_absent_biases();
+std::vector<AbsentBias> gptj_absent_biases(const ModelConfig& config);
 nlohmann::json gptj_to_config(const ModelConfig& config);
 ModelConfig gptj_from_config(const nlohmann::json& json);
 

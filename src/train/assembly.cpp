@@ -43,7 +43,13 @@ ProgramSet assemble_training(const Config& config, const Plan& plan, int threads
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.sample_rows = config.run.sample_every > 0 ? 1 : 0;
-  return assemble_training(config.model, config.optim, standard_parametrization(), options);
+  try {
+    return assemble_training(config.model, config.optim, standard_parametrization(), options);
+  } catch (Error& e) {
+    // Only here do the patterns meet the names of tensors.
+    if (e.report().where == "optim.freeze") e.report().where = config.place("optim.freeze");
+    throw;
+  }
 }
 
 }  // namespace sluice

@@ -103,9 +103,19 @@ MetricsOptions metrics_options(const TrainRequest& request, std::int64_t steps, 
           .peak_flops = peak};
 }
 
-void say_start(MetricsLog& log, const Peak& peak, const RunFiles& files, std::int64_t steps) {
-  log.say("sluice: " + peak.text);
-  for (const std::string& message : files.messages()) log.say("sluice: " + message);
+void say(MetricsLog& log, const std::vector<std::string>& messages) {
+  for (const std::string& message : messages) log.say("sluice: " + message);
+}
+
+void say_start(MetricsLog& log, const Peak& peak, const Plan& plan, Isa isa, const RunFiles& files,
+               std::int64_t steps) {
+  if (plan.numerics.precision == DType::bf16 && !multiplies_bf16(isa))
+    say(log,
+        {fmt::format("{} has no bf16 products: float32 arithmetic on bf16 storage, which saves "
+                     "memory, not time",
+                     name_of(isa))});
+  say(log, {peak.text});
+  say(log, files.messages());
   if (files.step() >= steps) log.say("sluice: all steps are done already");
 }
 
@@ -145,7 +155,7 @@ Exit train(const TrainRequest& request) {
       config.run.name, files.folder().string(), key.hash(), programs->model->parameters(),
       steps_text(length), plan.micro_batches, plan.micro_batch, config.batch.sequence, cpu.threads,
       name_of(cpu.isa), static_cast<double>(memory.total) / (1 << 30)));
-  say_start(log, peak, files, length.steps);
+  say_start(log, peak, plan, cpu.isa, files, length.steps);
 
   std::optional<HashLog> hashes;
   if (config.run.log_hashes)
@@ -161,7 +171,7 @@ Exit train(const TrainRequest& request) {
   }
   Trainer trainer(config, plan, backend, programs, batches, options);
   if (files.resumed())
-    files.load(trainer, config.model);
+    say(log, files.load(trainer, config.model));
   else
     trainer.initialize();
   trainer.derive();

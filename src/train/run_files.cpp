@@ -54,6 +54,17 @@ nlohmann::json changes_json(const Checkpoint& from, const std::vector<Change>& c
   return out;
 }
 
+// Of the changes since a checkpoint, those that its tensors are converted for.
+std::string conversions(const std::vector<Change>& changes) {
+  std::string out;
+  for (const Change& change : changes)
+    if (change.key == "plan.precision" || change.key == "plan.state" ||
+        change.key == "optim.freeze")
+      out +=
+          fmt::format("{}{} {} → {}", out.empty() ? "" : ", ", change.key, change.was, change.now);
+  return out;
+}
+
 }  // namespace
 
 RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
@@ -86,6 +97,7 @@ RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
   // The checkpoint's own key tells since when: a change may have been accepted, and no step saved.
   std::vector<Change> changes = compare_keys(resumed_->run.value("key", ""), key.text);
   changes_ = changes_json(*resumed_, changes, key);
+  conversions_ = conversions(changes);
   std::erase_if(changes, [](const Change& change) { return !change.key.starts_with("model."); });
   require_accepted(changes, {}, resumed_->path.string());
   messages_.push_back(fmt::format("resuming {} at step {}", folder_.string(), resumed_->step));
@@ -102,16 +114,17 @@ void RunFiles::open(const Config& config, const NumericsKey& key, Faults& faults
   write_file_atomic((folder_ / "config.toml").string(), to_toml(config));
 }
 
-void RunFiles::load(Trainer& trainer, const ModelConfig& model) {
+std::vector<std::string> RunFiles::load(Trainer& trainer, const ModelConfig& model) {
   const auto access = [&](int layer, const std::string& value) {
     return trainer.tensor(layer, value);
   };
   load_model(resumed_->path, model, trainer.tensors(), access);
   const LoadedState loaded = load_state(resumed_->path, trainer.tensors(), access);
-  if (loaded.began_average) messages_.push_back("the average of the weights begins here");
+  std::vector<std::string> messages;
+  if (loaded.began_average) messages.emplace_back("the average of the weights begins here");
   if (loaded.converted) {
-    messages_.push_back("the checkpoint's weights and state were converted to this run's formats");
-    return;  // other bytes: the digest that was saved is of the old ones
+    messages.push_back("converted on reading: " + conversions_);
+    return messages;  // other bytes: the digest that was saved is of the old ones
   }
   const std::string expected = resumed_->run.value("digest", "");
   const std::string found = hex64(trainer.digest());
@@ -122,6 +135,7 @@ void RunFiles::load(Trainer& trainer, const ModelConfig& model) {
                                found,
                                {}});
   });
+  return messages;
 }
 
 void RunFiles::save(const Trainer& trainer, const Config& config, const NumericsKey& key,

@@ -30,9 +30,9 @@ class RunFiles {
   // From here on files change: takes the lock, moves metrics rows past the resumed step aside,
   // writes config.toml.
   void open(const Config& config, const NumericsKey& key, Faults& faults);
-  // Weights and state of the resumed step, converted when the run's formats are others (said in
-  // messages()).
-  void load(Trainer& trainer, const ModelConfig& model);
+  // Weights and state of the resumed step, converted when the run's formats are others. Returns
+  // what a person is told about that.
+  std::vector<std::string> load(Trainer& trainer, const ModelConfig& model);
 
   // Writes the checkpoint of `step`. Error(Exit::disk) leaves everything as it was.
   void save(const Trainer& trainer, const Config& config, const NumericsKey& key, std::int64_t step,
@@ -44,6 +44,7 @@ class RunFiles {
   std::vector<std::string> messages_;
   std::vector<std::filesystem::path> damaged_;
   nlohmann::json changes_ = nlohmann::json::array();  // accepted at this resume and earlier ones
+  std::string conversions_;  // changes of format since the resumed step, in words
   std::unique_ptr<RunLock> lock_;
   std::unique_ptr<CheckpointStore> store_;
 };

@@ -48,20 +48,29 @@ double distance(std::span<const double> a, std::span<const double> b) {
   return difference == 0 ? 0 : difference / norm(b);
 }
 
-Distance distance(const Tensors& a, const Tensors& b) {
-  Distance worst;
+std::map<std::string, double> distances(const Tensors& a, const Tensors& b) {
+  std::map<std::string, double> out;
   for (const auto& [name, values] : a)
-    if (!b.contains(name)) return {infinite, name};
+    if (!b.contains(name)) out[name] = infinite;
   for (const auto& [name, expected] : b) {
     const auto found = a.find(name);
-    if (found == a.end()) return {infinite, name};
+    if (found == a.end()) {
+      out[name] = infinite;
+      continue;
+    }
     const double difference = norm_of_difference(found->second, expected);
     const double own = norm(expected);
     const bool zero = name.ends_with("~key") || own == 0;
     const double size = zero ? largest_norm_of_layer(b, name) : own;
-    const double relative = difference == 0 ? 0 : difference / size;
-    if (worst.name.empty() || !(relative <= worst.worst)) worst = {relative, name};
+    out[name] = difference == 0 ? 0 : difference / size;
   }
+  return out;
+}
+
+Distance distance(const Tensors& a, const Tensors& b) {
+  Distance worst;
+  for (const auto& [name, relative] : distances(a, b))
+    if (worst.name.empty() || !(relative <= worst.worst)) worst = {relative, name};
   return worst;
 }
 

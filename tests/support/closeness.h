@@ -22,8 +22,11 @@ std::ostream& operator<<(std::ostream& out, const Distance& distance);
 // ‖a−b‖₂ / ‖b‖₂ of one tensor.
 double distance(std::span<const double> a, std::span<const double> b);
 
-// The worst of all tensors of b. The part "~key" of a fused bias, whose exact gradient is zero, and
-// tensors that are zero in b are measured against the largest norm in their layer.
+// Of every tensor of b, by name, and infinite for one that only a or b has. The part "~key" of a
+// fused bias, whose exact gradient is zero, and tensors that are zero in b are measured against the
+// largest norm in their layer.
+std::map<std::string, double> distances(const Tensors& a, const Tensors& b);
+// The worst of them.
 Distance distance(const Tensors& a, const Tensors& b);
 
 // Gradients with a fused query-key-value bias in three parts, NAME~query, ~key and ~value: a key

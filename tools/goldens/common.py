@@ -33,11 +33,12 @@ def worst(ours, golden):
     return max(((name, distance(ours[name], golden[name])) for name in golden), key=lambda x: x[1])
 
 
-def load_model(folder):
+def load_model(folder, attention="eager"):
     """A causal language model in float32, as Transformers reads it; any name that is missing,
-    unexpected or of another shape is an error here, where Transformers only warns."""
+    unexpected or of another shape is an error here, where Transformers only warns. `attention`
+    None: the form that Transformers chooses."""
     model, info = AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
+        folder, attn_implementation=attention, dtype=torch.float32, output_loading_info=True
     )
     wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
     if wrong:

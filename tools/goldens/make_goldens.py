@@ -6,12 +6,13 @@
   VENV/bin/python tools/goldens/make_goldens.py gpt2-a     # writes one
   VENV/bin/python tools/goldens/make_goldens.py --check    # compares, writes nothing
 
-Each case is a folder tests/goldens/CASE with four files:
+Each case is a folder tests/goldens/CASE with five files:
 
   config.json, model.safetensors   as save_pretrained writes them; random weights, biases and gains
   golden.safetensors               inputs and results (README.md in tests/goldens lists the tensors)
   meta.json                        every hyperparameter, the tensors' shapes, versions, and how far
                                    PyTorch's own float32 is from the golden
+  bf16.json                        how far PyTorch's own bf16 is, for every result (bf16.py)
 
 Results are computed in float64 and rounded once to float32: a golden has no rounding error of its
 own worth naming, so a test's tolerance belongs wholly to the code under test. Transformers' GPT-J
@@ -28,6 +29,7 @@ import pathlib
 import sys
 import tempfile
 
+import bf16
 import common
 import safetensors
 import torch
@@ -154,9 +156,9 @@ def to_float64(model):
     return model
 
 
-def mean_loss(model, ids, targets, weights):
+def mean_loss(logits_of, ids, targets, weights):
     """(sum of weight * cross entropy / sum of weights, logits)."""
-    logits = model(input_ids=ids.long(), use_cache=False).logits
+    logits = logits_of(ids.long())
     each = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), targets.long().flatten(), reduction="none")
     weights = weights.to(each.dtype).flatten()
@@ -165,8 +167,14 @@ def mean_loss(model, ids, targets, weights):
 
 def compute(model, case, inputs):
     """Every result of a case in the model's own precision; the model is trained by this."""
-    named = common.parameters(model)
-    loss, logits = mean_loss(model, inputs["ids"], inputs["targets"], inputs["token_weights"])
+    return compute_with(lambda ids: model(input_ids=ids, use_cache=False).logits,
+                        common.parameters(model), case, inputs)
+
+
+def compute_with(logits_of, named, case, inputs):
+    """Every result of a case whose logits are a function of the ids and of the parameters `named`,
+    which are trained by this."""
+    loss, logits = mean_loss(logits_of, inputs["ids"], inputs["targets"], inputs["token_weights"])
     loss.backward()
     kept = inputs["logits_positions"].long()
     results = {"loss": loss.detach().reshape(1),
@@ -184,7 +192,7 @@ def compute(model, case, inputs):
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
-        loss, _ = mean_loss(model, ids[:, :-1], ids[:, 1:], torch.ones(ids[:, 1:].shape))
+        loss, _ = mean_loss(logits_of, ids[:, :-1], ids[:, 1:], torch.ones(ids[:, 1:].shape))
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(named.values(), case.clip, foreach=False))
         losses.append(loss.detach())
@@ -267,6 +275,9 @@ def make(case, folder):
     save_file(inputs | golden, folder / "golden.safetensors")
     meta = describe(case, config, inputs, golden, errors, changed)
     (folder / "meta.json").write_text(dump(meta))
+    own = bf16.own_errors(folder, golden, start,
+                          lambda logits_of, named: compute_with(logits_of, named, case, inputs))
+    (folder / "bf16.json").write_text(dump(own))
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
     return meta
@@ -286,11 +297,12 @@ def dump(meta):
 
 def check(case, folder):
     """Makes the case anew and compares: inputs and weights the same bits, results within 1e-6
-    (another processor's float64 sums differ in their last bits)."""
+    (another processor's float64 sums differ in their last bits), PyTorch's bf16 errors alike."""
     with tempfile.TemporaryDirectory() as fresh:
         make(case, pathlib.Path(fresh))
         same = sum((folder / f).read_bytes() == (pathlib.Path(fresh) / f).read_bytes()
-                   for f in ("config.json", "model.safetensors", "golden.safetensors", "meta.json"))
+                   for f in ("config.json", "model.safetensors", "golden.safetensors", "meta.json",
+                             "bf16.json"))
         for file in ("model.safetensors", "golden.safetensors"):
             ours, theirs = load_file(pathlib.Path(fresh) / file), load_file(folder / file)
             name, error = common.worst(ours, theirs)
@@ -301,7 +313,11 @@ def check(case, folder):
             for name in exact:
                 if not torch.equal(ours[name], theirs[name]):
                     sys.exit(f"{case.name}: {file}: {name} is not the same")
-    print(f"{case.name}: as committed ({same} of 4 files the same bytes)")
+        unlike = bf16.unlike(*(json.loads((place / "bf16.json").read_text())
+                               for place in (pathlib.Path(fresh), folder)))
+        if unlike:
+            sys.exit(f"{case.name}: bf16.json: {unlike} is not alike")
+    print(f"{case.name}: as committed ({same} of 5 files the same bytes)")
 
 
 def main():

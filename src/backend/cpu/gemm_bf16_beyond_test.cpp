@@ -81,40 +81,5 @@ TEST(GemmBf16Beyond, LinesFarApart) {
   }
 }
 
-// A packed B of more than 2^31 elements (4.3 GB), and products with its last columns.
-TEST(GemmBf16BeyondAll, PackedB) {
-  constexpr std::int64_t k = 1 << 15, n = (std::int64_t{1} << 16) + 40;
-  static_assert(k * n > std::int64_t{1} << 31);
-  const Reserved<bf16> packed(packed_bf16_count(k, n)), row(n);
-  ASSERT_TRUE(packed.ok() && row.ok()) << "no address space";
-  for (std::int64_t j = 0; j < n; ++j) row.data()[j] = bf16(static_cast<float>(j % 251));
-  Pool pool(2);
-  // Every row of B is the same memory: B[i, j] = j % 251.
-  pack_b_bf16(pool, k, n, row.data(), 0, false, packed.data());
-  std::vector<bf16> a(static_cast<std::size_t>(k), bf16(0.0f));
-  a.front() = bf16(1.0f);
-  a.back() = bf16(2.0f);
-  std::vector<std::byte> workspace(static_cast<std::size_t>(gemm_bf16_workspace_bytes(2)));
-  for (Isa isa : available_isas()) {
-    if (isa == Isa::portable) continue;  // minutes
-    std::vector<float> c(static_cast<std::size_t>(n), -1.0f);
-    gemm_bf16(pool, isa,
-              {.m = 1,
-               .n = n,
-               .k = k,
-               .a = a.data(),
-               .lda = k,
-               .b = packed.data(),
-               .c = c.data(),
-               .ldc = n},
-              workspace);
-    std::int64_t wrong = 0;
-    for (std::int64_t j = 0; j < n; ++j) {
-      wrong += c[static_cast<std::size_t>(j)] != static_cast<float>(3 * (j % 251));
-    }
-    EXPECT_EQ(wrong, 0) << name_of(isa);
-  }
-}
-
 }  // namespace
 }  // namespace sluice

@@ -3,6 +3,7 @@
 #include <array>
 #include <string>
 
+#include "backend/cpu/isa_choice.h"
 #include "core/error.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -35,7 +36,7 @@ bool ask_for_amx() {
 // The sentence for a known set that is not there.
 std::string lack_of(Isa isa) {
   if (isa <= Isa::avx512) return "this machine lacks an instruction set that was asked for";
-  if (!available(Isa::avx512_bf16)) return "this processor has no bf16 instructions";
+  if (isa == Isa::avx512_bf16) return "this processor has no bf16 instructions";
   return "this processor, or its kernel, offers no AMX bf16 instructions";
 }
 
@@ -93,17 +94,18 @@ Isa best_isa() {
   return best;
 }
 
-Isa parse_isa(std::string_view name) {
-  if (name == "auto") return best_isa();
+Isa parse_isa(std::string_view name) { return choose_isa(name, available_isas()); }
+
+Isa choose_isa(std::string_view name, std::span<const Isa> there) {
+  if (name == "auto") return there.back();
   std::string list = "auto";
-  std::string what = "an instruction set that Sluice does not know";
-  for (Isa isa : all) {
-    if (name == name_of(isa)) {
-      if (available(isa)) return isa;
-      what = lack_of(isa);
-    }
-    if (available(isa)) list += fmt::format(", {}", name_of(isa));
+  for (Isa isa : there) {
+    if (name == name_of(isa)) return isa;
+    list += fmt::format(", {}", name_of(isa));
   }
+  std::string what = "an instruction set that Sluice does not know";
+  for (Isa isa : all)
+    if (name == name_of(isa)) what = lack_of(isa);
   throw Error(Exit::usage, {.what = what,
                             .where = "run.isa",
                             .expected = "one of " + list,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "backend/cpu/isa_choice.h"
 #include "core/error.h"
 
 namespace sluice {
@@ -35,20 +36,41 @@ TEST(Isa, AnUnknownNameListsWhatThereIs) {
   }
 }
 
-TEST(Isa, ForcedBf16WithoutItSaysSo) {
-  for (Isa isa : {Isa::avx512_bf16, Isa::amx}) {
-    if (available(isa)) {
-      EXPECT_EQ(parse_isa(name_of(isa)), isa);
-      continue;
-    }
-    try {
-      parse_isa(name_of(isa));
-      FAIL() << "accepted";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), Exit::usage);
-      EXPECT_NE(error.text().find("bf16 instructions"), std::string::npos) << error.text();
-      EXPECT_NE(error.text().find(name_of(best_isa())), std::string::npos) << error.text();
-    }
+std::string choice(std::string_view name, const std::vector<Isa>& there) {
+  try {
+    return std::string(name_of(choose_isa(name, there)));
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Exit::usage);
+    return error.text();
+  }
+}
+
+// On machines that this one is not.
+TEST(Isa, ForcedWithoutItSaysSoAndListsWhatThereIs) {
+  const std::vector<Isa> old{Isa::portable}, common{Isa::portable, Isa::avx2},
+      wide{Isa::portable, Isa::avx2, Isa::avx512},
+      half{Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+  EXPECT_EQ(choice("avx2", old),
+            "sluice: error: this machine lacks an instruction set that was asked for\n"
+            "  where: run.isa\n"
+            "  expected: one of auto, portable\n"
+            "  found: avx2\n"
+            "  try: --run.isa=auto\n");
+  EXPECT_EQ(choice("avx512_bf16", wide),
+            "sluice: error: this processor has no bf16 instructions\n"
+            "  where: run.isa\n"
+            "  expected: one of auto, portable, avx2, avx512\n"
+            "  found: avx512_bf16\n"
+            "  try: --run.isa=auto\n");
+  EXPECT_EQ(choice("amx", half),
+            "sluice: error: this processor, or its kernel, offers no AMX bf16 instructions\n"
+            "  where: run.isa\n"
+            "  expected: one of auto, portable, avx2, avx512, avx512_bf16\n"
+            "  found: amx\n"
+            "  try: --run.isa=auto\n");
+  for (const auto& there : {old, common, wide, half}) {
+    EXPECT_EQ(choice("auto", there), name_of(there.back()));
+    for (const Isa isa : there) EXPECT_EQ(choice(name_of(isa), there), name_of(isa));
   }
 }
 

@@ -4,6 +4,8 @@
 //
 // h is rounded before the GELU reads it, so that the bits are those of the two ops one after the
 // other, which is how float32 runs.
+#include <algorithm>
+
 #include "backend/cpu/ops/elementwise_kernel.h"
 #include "backend/cpu/ops/linear_product.h"
 #include "backend/cpu/ops/ops.h"
@@ -15,10 +17,10 @@ const StreamKernels<bf16>& kernels(CpuBackend& cpu) {
   return kernels_of(cpu.isa(), portable_elementwise, avx2_elementwise, avx512_elementwise).b16;
 }
 
-// The product rounded row by row into `rounded` [m, product.ldc], and then(offset, count) for each
-// piece of a row.
+// Those rows of the product rounded into `rounded` [m, product.ldc], and then(offset, count) for
+// each piece of a row.
 template <class Then>
-void multiply_then(CpuBackend& cpu, GemmBf16 product, bf16* rounded, Then then) {
+void multiply_then(CpuBackend& cpu, GemmBf16 product, Tiles rows, bf16* rounded, Then then) {
   const Isa isa = cpu.isa();
   const std::int64_t ld = product.ldc;
   const auto finish = [=](const FinishedTile& tile) {
@@ -29,12 +31,23 @@ void multiply_then(CpuBackend& cpu, GemmBf16 product, bf16* rounded, Then then) 
     }
   };
   product.finish = FinishTile(finish);
+  product.first_row = rows.first;
+  product.last_row = rows.last;
   multiply(cpu, product);
+}
+
+// Those rows of an activation.
+Tensor cut(const Tensor& whole, Tiles rows) {
+  const std::int64_t width = features(whole.shape());
+  const std::int64_t last = std::min(rows.last, tokens(whole.shape()));
+  return {whole.data<float>() + rows.first * width,
+          DType::f32,
+          {{Axis::time, last - rows.first}, {Axis::hidden, width}}};
 }
 
 }  // namespace
 
-void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op) {
+void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op, Tiles tiles) {
   const Tensor& h_value = frame[op.h];
   if (h_value.dtype() != DType::bf16) {
     run(cpu, frame,
@@ -44,19 +57,21 @@ void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op) {
                .y = op.h,
                .out_in = op.out_in,
                .scale = op.scale,
-               .packed = op.packed});
-    run(cpu, frame, Gelu{.x = op.h, .y = op.y, .form = op.form});
+               .packed = op.packed},
+        tiles);
+    const Tensor rows[] = {cut(h_value, tiles), cut(frame[op.y], tiles)};
+    run(cpu, {.values = rows, .workspace = {}}, Gelu{.x = 0, .y = 1, .form = op.form});
     return;
   }
   bf16* const h = h_value.data<bf16>();
   bf16* const y = frame[op.y].data<bf16>();
   const auto gelu = op.form == GeluForm::tanh ? kernels(cpu).gelu_tanh : kernels(cpu).gelu_exact;
   multiply_then(
-      cpu, forward_product<bf16>(frame, op, features(h_value.shape())), h,
+      cpu, forward_product<bf16>(frame, op, features(h_value.shape())), tiles, h,
       [=](std::int64_t offset, std::int64_t count) { gelu(h + offset, y + offset, count); });
 }
 
-void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op) {
+void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op, Tiles tiles) {
   const Tensor& dh_value = frame[op.dh];
   if (dh_value.dtype() != DType::bf16) {
     run(cpu, frame,
@@ -65,18 +80,29 @@ void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op) {
                         .dx = op.dh,
                         .out_in = op.out_in,
                         .scale = op.scale,
-                        .packed = op.packed});
-    run(cpu, frame, GeluGrad{.x = op.h, .dy = op.dh, .dx = op.dh, .form = op.form});
+                        .packed = op.packed},
+        tiles);
+    const Tensor rows[] = {cut(frame[op.h], tiles), cut(dh_value, tiles)};
+    run(cpu, {.values = rows, .workspace = {}},
+        GeluGrad{.x = 0, .dy = 1, .dx = 1, .form = op.form});
     return;
   }
   const bf16* const h = frame[op.h].data<bf16>();
   bf16* const dh = dh_value.data<bf16>();
   const auto grad =
       op.form == GeluForm::tanh ? kernels(cpu).gelu_tanh_grad : kernels(cpu).gelu_exact_grad;
-  multiply_then(cpu, backward_product<bf16>(frame, op, features(dh_value.shape())), dh,
+  multiply_then(cpu, backward_product<bf16>(frame, op, features(dh_value.shape())), tiles, dh,
                 [=](std::int64_t offset, std::int64_t count) {
                   grad(h + offset, dh + offset, dh + offset, count);
                 });
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op) {
+  run(cpu, frame, op, Tiles{});
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op) {
+  run(cpu, frame, op, Tiles{});
 }
 
 }  // namespace sluice

@@ -71,10 +71,13 @@ void run(CpuBackend& cpu, const Frame& frame, const Add& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Scale& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Cast& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const AddInto& op, Tiles tiles);
-// A tile of these three is one row of y, of dx, of dW. dbias is made whole with the first one.
+// A tile of these five is one row of y, of dx, of dW, of h, of dh. dbias is made whole with the
+// first one.
 void run(CpuBackend& cpu, const Frame& frame, const Linear& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const LinearGradInput& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const LinearGradWeight& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Gelu& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const GeluGrad& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const LayerNorm& op, Tiles tiles);

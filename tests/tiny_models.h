@@ -14,6 +14,7 @@ struct TinyPlan {
   bool fuse = true;
   std::int64_t sample_rows = 0;
   int threads = 1;
+  int layers = 2;
   std::string homes = "device";
   int slots = 3;
 };
@@ -28,12 +29,14 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.build.recompute = plan.recompute;
   options.build.fuse = plan.fuse;
   options.build.workers.threads = plan.threads;
-  options.build.homes = parse_homes(plan.homes, 2);
+  options.build.homes = parse_homes(plan.homes, plan.layers);
   options.build.homes.slots.fill(plan.slots);
   options.sample_rows = plan.sample_rows;
+  ModelConfig model = tiny_model(plan.family);
+  model.layers = plan.layers;
   OptimConfig optim;
   optim.eps = 1e-5;
-  return assemble_training(tiny_model(plan.family), optim, standard_parametrization(), options);
+  return assemble_training(model, optim, standard_parametrization(), options);
 }
 
 }  // namespace sluice::testing

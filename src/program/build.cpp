@@ -145,6 +145,15 @@ class ProgramBuilder {
     mark(set_.marks.home(kind, action.layer)) = next();
   }
 
+  // Who writes into a slot waits until what lay there has left. Whatever was fetched into the slot
+  // has waited for that already.
+  void wait_until_left(Action& action, Mark emptied, int fetch) {
+    if (mark(emptied) > fetch)
+      wait_for(action, mark(emptied));
+    else if (fetch < 0)
+      wait_for_mark(action, emptied);
+  }
+
   // What a compute action waits for: its batch, what was fetched for it, and, where it overwrites
   // what lay in a slot, that this has left.
   void add_uses(Action& action) {
@@ -162,7 +171,7 @@ class ProgramBuilder {
       if (slot < 0 || !(use.any() || packed)) continue;
       const int fetch = fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)];
       if (fetch >= 0) wait_for(action, fetch);
-      if (use.adds && action.first) wait_for_mark(action, set_.marks.emptied(kind, slot));
+      if (use.writes) wait_until_left(action, set_.marks.emptied(kind, slot), fetch);
       mark(set_.marks.used(kind, slot)) = next();
     }
   }

@@ -84,7 +84,7 @@ TEST(StreamingProgram, AWaitIsNeededOrImplied) {
         }
     }
   EXPECT_EQ(found, 118);
-  EXPECT_EQ(others, 50);
+  EXPECT_EQ(others, 46);
 }
 
 // The program without an action; who waited for it waits for what it waited for.

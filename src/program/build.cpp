@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "program/lists.h"
@@ -93,7 +94,7 @@ class ProgramBuilder {
     if (const int other = mark(which); other >= 0) return wait_for(action, other);
     const auto lane = static_cast<std::size_t>(set_.marks.lane(which));
     if (joined_[static_cast<std::size_t>(action.lane)][lane] >= 0) return;
-    action.waits.push_back({.mark = which});
+    if (seen_.emplace(action.lane, which).second) action.waits.push_back({.mark = which});
   }
 
   void add_load(Action& action) {
@@ -271,6 +272,7 @@ class ProgramBuilder {
     for (auto& one : none) one.fill(-1);
     return none;
   }();
+  std::set<std::pair<Lane, Mark>> seen_;  // marks of earlier runs that a lane has waited for
 };
 
 Program forward_program(const Plumbing& plumbing, const ProgramSet& set, const std::string& name,

@@ -315,19 +315,42 @@ std::string stretch_name(const char* program, std::size_t stretch) {
   return stretch == 0 ? program : fmt::format("{}-{}", program, stretch);
 }
 
-ProgramSet build_programs(const ProgramSpec& spec) {
+namespace {
+
+// A set without its programs, and what they share. Every program's needs come first: only then are
+// the regions' places in the arena known.
+struct Foundation {
+  explicit Foundation(const ProgramSpec& spec)
+      : residency(share(spec, set)), plumbing(spec.model, spec.options, spec.training, set.memory) {
+    for (const CachedModel& one : spec.cached)
+      cached.emplace_back(one.model, spec.options, false, set.memory);
+  }
+
   ProgramSet set;
+  std::shared_ptr<const Residency> residency;
+  Plumbing plumbing;
+  std::vector<Plumbing> cached;
+
+ private:
+  static std::shared_ptr<const Residency> share(const ProgramSpec& spec, ProgramSet& set) {
+    std::vector<const ModelGraphs*> all{spec.model.get()};
+    for (const CachedModel& cached : spec.cached) all.push_back(cached.model.get());
+    return std::make_shared<Residency>(all, spec.options.homes, set.memory);
+  }
+};
+
+}  // namespace
+
+MemoryMap memory_map(const ProgramSpec& spec) { return Foundation(spec).set.memory; }
+
+ProgramSet build_programs(const ProgramSpec& spec) {
+  Foundation foundation(spec);
+  ProgramSet set = std::move(foundation.set);
+  const Plumbing& plumbing = foundation.plumbing;
+  const std::vector<Plumbing>& cached = foundation.cached;
   set.model = spec.model;
   set.workers = spec.options.workers;
-  std::vector<const ModelGraphs*> all{spec.model.get()};
-  for (const CachedModel& cached : spec.cached) all.push_back(cached.model.get());
-  set.residency = std::make_shared<Residency>(all, spec.options.homes, set.memory);
-  // Every program's needs first: only then are the regions' places in the arena known.
-  const Plumbing plumbing(spec.model, spec.options, spec.training, set.memory);
-  std::vector<Plumbing> cached;
-  for (const CachedModel& one : spec.cached)
-    cached.emplace_back(one.model, spec.options, false, set.memory);
-
+  set.residency = foundation.residency;
   const auto batch_slots =
       static_cast<int>(set.memory.bytes(Region::batch) / plumbing.slot_bytes());
   set.marks = Marks(batch_slots, *set.residency, spec.model->layer_count());

@@ -38,6 +38,9 @@ struct ProgramSpec {
 // the cached ones.
 ProgramSet build_programs(const ProgramSpec& spec);
 
+// The memory of those programs, without making them: quick, whatever their length.
+MemoryMap memory_map(const ProgramSpec& spec);
+
 // "steady" for stretch 0 of a batch ramp, "steady-1" after its first boundary.
 std::string stretch_name(const char* program, std::size_t stretch);
 

@@ -65,6 +65,14 @@ void describe(OptionTable& table, PlanConfig& c) {
       .add("plan.slots", &c.slots, Effect::free,
            "places on the device that blobs of one kind pass through (auto: 3)")
       .allows_auto = true;
+  table
+      .add("plan.device_memory", &c.device_memory, Effect::free,
+           "bytes of the device that a run may take; what does not fit streams (auto: all)")
+      .allows_auto = true;
+  table
+      .add("plan.host_memory", &c.host_memory, Effect::free,
+           "bytes of host memory for blobs that stream (auto: what is there)")
+      .allows_auto = true;
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -159,6 +167,8 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.passes = passes_of(config);
   plan.homes = config.homes == "auto" ? "device" : config.homes;
   plan.slots = slots_of(config);
+  require_not_negative(config.device_memory, "plan.device_memory");
+  require_not_negative(config.host_memory, "plan.host_memory");
   plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);
   return plan;
 }

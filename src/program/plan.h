@@ -23,6 +23,8 @@ struct PlanConfig {
   std::int64_t passes = 0;
   std::string homes = "auto";
   std::int64_t slots = 0;
+  std::int64_t device_memory = 0;  // bytes
+  std::int64_t host_memory = 0;
   std::string recompute = "auto";
   std::string precision = "auto";
   std::string state = "auto";

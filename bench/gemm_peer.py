@@ -5,18 +5,22 @@
 
 BENCH_GEMM is the program built from bench/gemm.cpp (cmake -DSLUICE_BENCH=ON). For avx2 the PyTorch of
 the comparison is a process of its own that is held to AVX2. Each figure is the median over the rounds; in
-a round the two take turns. With --bf16 operands, y and dx are bf16; we add dW to float32, PyTorch writes
-it as bf16, which is less work. "row" is the forward of one token, in GB of weights per second. "model" weighs each product as often as the model has it (12 layers, 1 head).
+a round the two take turns, three products each, after a pause in which the other one's threads stop
+spinning. With --bf16 operands, y and dx are bf16; we add dW to float32, PyTorch writes it as bf16, which is
+less work. "row" is the forward of one token, in GB of weights per second. "model" weighs each product as
+often as the model has it (12 layers, 1 head).
 """
 import argparse
 import os
 import statistics
 import subprocess
 import sys
+import time
 
 TOKENS = 1024
 PRODUCTS = {"qkv": (768, 2304, 12), "proj": (768, 768, 12), "fc": (768, 3072, 12),
             "proj2": (3072, 768, 12), "head": (768, 50304, 1)}
+PAUSE = 0.25  # seconds; OpenMP's idle threads spin for a while, and there are as many as cores
 PASSES = ("forward", "dx", "dw")
 HELD_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
                 "ATEN_CPU_CAPABILITY": "avx2"}
@@ -53,8 +57,6 @@ def torch_product(torch, name, which, dtype):
 
 def serve_torch(threads, cpu_time, bf16):
     """Answers lines "PRODUCT PASS REPEATS" as bench_gemm --serve does."""
-    import time
-
     import torch
 
     torch.set_num_threads(threads)
@@ -81,6 +83,7 @@ class Timed:
                                         text=True, env={**os.environ, **(environment or {})})
 
     def ask(self, name, which, repeats):
+        time.sleep(PAUSE)
         self.process.stdin.write(f"{name} {which} {repeats}\n")
         self.process.stdin.flush()
         return [float(word) for word in self.process.stdout.readline().split()]
@@ -107,8 +110,8 @@ def compare(bench, isa, options, show):
         for which in PASSES:
             mine, peer = [], []
             for _ in range(rounds):
-                mine += ours.ask(name, which, 1)
-                peer += theirs.ask(name, which, 1)
+                mine += ours.ask(name, which, 3)
+                peer += theirs.ask(name, which, 3)
             mine, peer = statistics.median(mine), statistics.median(peer)
             show(f"{name + ' ' + which:<16}{flops / mine / 1e9:>8.0f}{flops / peer / 1e9:>9.0f}"
                  f"{peer / mine:>7.2f}")

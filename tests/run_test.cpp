@@ -154,5 +154,17 @@ TEST_F(Run, JsonRowsGoToStdoutToo) {
   EXPECT_EQ(ended.out, expected);
 }
 
+// Other programs choose by it how they load the weights.
+TEST_F(Run, TheCheckpointNamesTheTypeOfItsWeights) {
+  for (const auto& [precision, type] : {std::pair{"bf16", "bfloat16"}, {"float32", "float32"}}) {
+    const std::string out = std::string("typed-") + precision;
+    tiny().train(out, std::string("--run.tokens=256 --plan.precision=") + precision);
+    const Json config =
+        Json::parse(read_text(tiny().path(out + "/checkpoints/step-00000002/config.json")));
+    EXPECT_EQ(config.at("dtype"), type);
+    EXPECT_EQ(config.at("torch_dtype"), type);
+  }
+}
+
 }  // namespace
 }  // namespace sluice

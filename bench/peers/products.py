@@ -20,7 +20,7 @@ common.keep_freed_memory()
 import torch  # noqa: E402
 
 PASSES = ("forward", "dx", "dw")
-PAUSE = 0.02  # seconds before a turn: the other side's threads may still spin
+PAUSE = 0.25  # seconds before a turn: the other side's threads may still spin
 
 
 def product(name, which, tokens, wide_in, wide_out, dtype):

@@ -151,7 +151,8 @@ void save_model(CheckpointSave& save, const ModelConfig& config,
   nlohmann::json json = family_of(config).to_config(config);
   const bool half = std::any_of(tensors.begin(), tensors.end(),
                                 [](const ModelTensor& t) { return t.type == DType::bf16; });
-  json["torch_dtype"] = half ? "bfloat16" : "float32";
+  // The second name is that of older readers.
+  json["dtype"] = json["torch_dtype"] = half ? "bfloat16" : "float32";
   save.add_file("config.json", json.dump(2) + "\n");
   std::vector<Source> sources = absent_biases(config);
   for (const ModelTensor& tensor : tensors)

@@ -35,8 +35,7 @@ nlohmann::json gptj_to_config(const ModelConfig& c) {
           {"embd_pdrop", 0.0},
           {"resid_pdrop", 0.0},
           {"bos_token_id", end_of_text_field(c)},
-          {"eos_token_id", end_of_text_field(c)},
-          {"dtype", "float32"}};
+          {"eos_token_id", end_of_text_field(c)}};
 }
 
 ModelConfig gptj_from_config(const nlohmann::json& json) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is Sluice faster than its peers on this machine? Every comparison of `make bench`, in one run.
 
-    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32]      without names: all of them
+    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32] [stream]      without names: all of them
 
 Fetches PyTorch and Transformers from PyPI into build/venv when they are not there, builds the timing programs into
 build/bench and writes each result with its command to bench/results/. It takes about an hour on two cores. Nothing
@@ -55,8 +55,12 @@ def compare_training(name, python, program, bf16):
         "--out", f"bench/results/{name}.txt")
 
 
+def compare_streaming(name, python, _program, _bf16):
+    run(python, "bench/stream.py", "--sluice", SLUICE, "--out", f"bench/results/{name}.txt")
+
+
 COMPARISONS = {"gemm-f32": compare_gemm, "gemm-bf16": compare_gemm, "train-bf16": compare_training,
-               "train-f32": compare_training}
+               "train-f32": compare_training, "stream": compare_streaming}
 
 
 def main():

@@ -35,8 +35,12 @@ class Timed final : public Backend {
   explicit Timed(Backend& below) : below_(below) {}
   std::string_view name() const override { return below_.name(); }
   std::byte* take(std::int64_t bytes) override { return below_.take(bytes); }
+  std::byte* take_host(std::int64_t bytes) override { return below_.take_host(bytes); }
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
     below_.copy_in(device, host, bytes);
+  }
+  void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
+    below_.copy_out(host, device, bytes);
   }
   void run(const Op& op, const Frame& frame) override {
     const Clock::time_point begin = Clock::now();

@@ -148,6 +148,15 @@ TEST(Executor, same_bits_whatever_is_free_to_change) {
   }
   EXPECT_EQ(digest_of({.fuse = false}), digest) << "unfused";
   EXPECT_EQ(digest_of({}, {}, true), digest) << "the host waits for each step";
+  for (const int passes : {1, 2, 3})
+    EXPECT_EQ(digest_of({.passes = passes}, {.poison = true, .poison_seed = 5}), digest)
+        << passes << " passes";
+  for (const char* homes : {"host", "optimizer=host", "gradients=host", "weights=host"})
+    for (const int passes : {0, 1, 2})
+      EXPECT_EQ(digest_of({.passes = passes, .homes = homes, .slots = 2},
+                          {.poison = true, .poison_seed = 5}),
+                digest)
+          << homes << " " << passes << " passes";
   // Negative controls: another step, another batch.
   EXPECT_NE(digest_of({}, {}, false, 5), digest);
   Training other(shared(tiny_programs({})), 1, {});

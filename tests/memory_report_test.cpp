@@ -15,10 +15,11 @@ using testing::tiny_programs;
 using testing::TinyPlan;
 
 TEST(MemoryReport, regions_add_up) {
-  const ProgramSet set = tiny_programs({.family = "gpt2", .sample_rows = 2});
+  const ProgramSet set =
+      tiny_programs({.family = "gpt2", .sample_rows = 2, .homes = "optimizer=host"});
   const std::int64_t process = process_bytes(process_shape(set, 2, 4 << 20));
   const MemoryBytes bytes = memory_bytes(set, process);
-  EXPECT_EQ(bytes.total, set.memory.total() + process);
+  EXPECT_EQ(bytes.total, set.memory.total() + set.memory.host_bytes() + process);
   const nlohmann::json json = to_json(bytes);
   std::int64_t sum = 0;
   for (const auto& [key, value] : json.items())
@@ -26,11 +27,14 @@ TEST(MemoryReport, regions_add_up) {
       EXPECT_GT(value.get<std::int64_t>(), 0) << key;
       sum += value.get<std::int64_t>();
     }
-  EXPECT_EQ(json.size(), 12u);
+  EXPECT_EQ(json.size(), 13u);
   EXPECT_GE(bytes.total, sum);
   EXPECT_LT(bytes.total - sum, 10 * blob_alignment);  // padding between regions
   // Two moments a weight, but for what fills up pages.
-  EXPECT_NEAR(static_cast<double>(bytes.optimizer) / static_cast<double>(bytes.weights), 2, 0.2);
+  const MemoryBytes resident = memory_bytes(tiny_programs({}), process);
+  EXPECT_EQ(resident.host, 0);
+  EXPECT_NEAR(static_cast<double>(resident.optimizer) / static_cast<double>(resident.weights), 2,
+              0.2);
   EXPECT_NE(to_text(bytes).find("weights "), std::string::npos);
 }
 

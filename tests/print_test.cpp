@@ -25,7 +25,7 @@ std::string text_of(const std::string& path) {
 
 TEST(Print, the_steady_program_is_the_golden_file) {
   const std::string path = SLUICE_SOURCE_DIR "/tests/goldens/plan/gpt2-2-layers.program.txt";
-  const ProgramSet set = tiny_programs({"gpt2", 2});
+  const ProgramSet set = tiny_programs({.micro_batches = 2});
   const std::string text = print_program(set, set.named("steady"));
   if (std::getenv("SLUICE_WRITE_GOLDENS") != nullptr) std::ofstream(path) << text;
   EXPECT_EQ(text, text_of(path));
@@ -39,7 +39,7 @@ TEST(Print, the_steady_program_is_the_golden_file) {
 }
 
 TEST(Print, long_programs_are_folded) {
-  const ProgramSet set = tiny_programs({"gpt2", 64});
+  const ProgramSet set = tiny_programs({.micro_batches = 64});
   const std::string text = print_program(set, set.named("steady"));
   EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 120);
   EXPECT_NE(text.find(" more: the same for the layers and micro-batches between"),
@@ -49,7 +49,7 @@ TEST(Print, long_programs_are_folded) {
 }
 
 TEST(Print, a_graph_says_values_and_ops) {
-  const ProgramSet set = tiny_programs({"gpt2", 2});
+  const ProgramSet set = tiny_programs({.micro_batches = 2});
   const std::string text = print_graph(*set.model);
   for (const char* line : {
            "attn, attn.lse = attention(attn.c_attn, starts)",
@@ -61,7 +61,7 @@ TEST(Print, a_graph_says_values_and_ops) {
 }
 
 TEST(Print, memory_adds_up) {
-  const ProgramSet set = tiny_programs({"gpt2", 2});
+  const ProgramSet set = tiny_programs({.micro_batches = 2});
   const std::string text = print_memory(set);
   for (const char* word : {"weights", "optimizer", "block 1", "head", "stash"})
     EXPECT_NE(text.find(word), std::string::npos) << word;

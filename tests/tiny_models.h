@@ -9,10 +9,14 @@ namespace sluice::testing {
 struct TinyPlan {
   std::string family = "gpt2";
   int micro_batches = 3;
+  int passes = 0;
   Recompute recompute = Recompute::none;
   bool fuse = true;
   std::int64_t sample_rows = 0;
   int threads = 1;
+  int layers = 2;
+  std::string homes = "device";
+  int slots = 3;
 };
 
 inline ProgramSet tiny_programs(const TinyPlan& plan) {
@@ -20,14 +24,19 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.shape = {2, 16};
   options.head_chunk = 8;
   options.build.micro_batches = plan.micro_batches;
+  options.build.passes = plan.passes;
   options.build.eval_micro_batches = 2;
   options.build.recompute = plan.recompute;
   options.build.fuse = plan.fuse;
   options.build.workers.threads = plan.threads;
+  options.build.homes = parse_homes(plan.homes, plan.layers);
+  options.build.homes.slots.fill(plan.slots);
   options.sample_rows = plan.sample_rows;
+  ModelConfig model = tiny_model(plan.family);
+  model.layers = plan.layers;
   OptimConfig optim;
   optim.eps = 1e-5;
-  return assemble_training(tiny_model(plan.family), optim, standard_parametrization(), options);
+  return assemble_training(model, optim, standard_parametrization(), options);
 }
 
 }  // namespace sluice::testing

@@ -19,6 +19,7 @@ struct Planned {
   Plan plan;
   ProgramSet programs;
   MemoryBytes memory;
+  TierBytes least;
   std::int64_t available = 0;
   bool fits() const { return memory.total <= available; }
 };
@@ -30,7 +31,9 @@ Planned plan_for(const Options& options, const Context& context, int& threads) {
   check(out.config);
   threads =
       out.config.run.threads == 0 ? usable_threads() : static_cast<int>(out.config.run.threads);
-  out.plan = plan_of(out.config);
+  const Plan plan = plan_of(out.config);
+  out.least = least_bytes(out.config, plan, threads);
+  out.plan = placed(out.config, plan, threads);
   out.programs = assemble_training(out.config, out.plan, threads);
   out.memory = memory_of(out.programs, threads);
   out.available = available_memory();
@@ -79,6 +82,21 @@ std::string flops_text(const Config& config) {
   return out;
 }
 
+std::string placement_text(const Planned& planned) {
+  const Plan& plan = planned.plan;
+  const MemoryMap& memory = planned.programs.memory;
+  std::string out = fmt::format(
+      "homes: {}; {}, recompute {}\n", plan.homes,
+      plan.passes == 0
+          ? std::string("micro-batch-major")
+          : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
+      name_of(plan.recompute));
+  out += fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host\n",
+                     human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
+                     planned.least.device, human_bytes(planned.least.host));
+  return out;
+}
+
 void print(const Planned& planned, int threads) {
   const Config& config = planned.config;
   write_out(
@@ -88,6 +106,7 @@ void print(const Planned& planned, int threads) {
                         config.batch.sequence, planned.plan.head_chunk));
   if (config.run.tokens > 0) write_out(fmt::format("run: {}\n", steps_text(length_of(config))));
   write_out(flops_text(config));
+  write_out(placement_text(planned));
   write_out(to_text(planned.memory));
   write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),
                         human_bytes(planned.available), planned.fits() ? "fits" : "does not fit"));
@@ -99,18 +118,25 @@ int run(const Options& options, Context& context) {
   int threads = 1;
   const Planned planned = plan_for(options, context, threads);
   if (context.json) {
-    write_json({{"parameters", planned.programs.model->parameters()},
-                {"fits", planned.fits()},
-                {"available", planned.available},
-                {"flops", flops_json(planned.config)},
-                {"memory", to_json(planned.memory)},
-                {"micro_batch", planned.plan.micro_batch},
-                {"micro_batches", planned.plan.micro_batches},
-                {"later_micro_batches", planned.plan.later_micro_batches},
-                {"head_chunk", planned.plan.head_chunk},
-                {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
-                {"threads", threads},
-                {"try", changes(planned, threads)}});
+    write_json(
+        {{"parameters", planned.programs.model->parameters()},
+         {"fits", planned.fits()},
+         {"available", planned.available},
+         {"flops", flops_json(planned.config)},
+         {"memory", to_json(planned.memory)},
+         {"device", planned.programs.memory.total()},
+         {"least", {{"device", planned.least.device}, {"host", planned.least.host}, {"disk", 0}}},
+         {"passes", planned.plan.passes},
+         {"homes", planned.plan.homes},
+         {"slots", planned.plan.slots},
+         {"recompute", name_of(planned.plan.recompute)},
+         {"micro_batch", planned.plan.micro_batch},
+         {"micro_batches", planned.plan.micro_batches},
+         {"later_micro_batches", planned.plan.later_micro_batches},
+         {"head_chunk", planned.plan.head_chunk},
+         {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
+         {"threads", threads},
+         {"try", changes(planned, threads)}});
   } else if (options.show.empty()) {
     print(planned, threads);
   } else {

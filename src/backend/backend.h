@@ -1,7 +1,8 @@
 // A backend runs ops and owns memory of one device. It has no policy: what runs when, and where
 // every value lies, is decided by the program.
 //
-// Threads: run() is called by one lane at a time (the compute lane); copy() by the copy lanes.
+// Threads: run() is called by one lane at a time (the compute lane); copy_in() and copy_out() by a
+// lane each.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +36,11 @@ class Backend {
   // Memory of the device, 4 KiB aligned, zeroed; throws Exit::memory. Lives until the backend dies.
   virtual std::byte* take(std::int64_t bytes) = 0;
   virtual void run(const Op& op, const Frame& frame) = 0;
-  // From host memory to the device.
+  // The same of host memory, from and to which copies are fast.
+  virtual std::byte* take_host(std::int64_t bytes) = 0;
+  // From host memory to the device, and back.
   virtual void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) = 0;
+  virtual void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) = 0;
 };
 
 }  // namespace sluice

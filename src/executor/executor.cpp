@@ -23,8 +23,8 @@ constexpr int queue_capacity = 4;
 struct Run {
   int program = 0;
   std::array<std::int64_t, lanes> base{};  // progress of each lane when this run begins
-  std::array<std::int64_t, static_cast<int>(Milestone::count)> previous{};  // compute progress
-  std::vector<const std::byte*> staging;  // capacity fixed at construction
+  std::vector<std::int64_t> marks;  // progress of each mark's lane when runs before have set it
+  std::vector<const std::byte*> staging;  // capacities of both are fixed at construction
 };
 
 void fill_poison(std::span<std::byte> range) { std::memset(range.data(), 0xFF, range.size()); }
@@ -36,6 +36,7 @@ struct Executor::State {
   std::shared_ptr<const ProgramSet> set;
   ExecutorOptions options;
   std::byte* arena = nullptr;
+  std::byte* host = nullptr;
   std::vector<LoadedProgram> loaded;
 
   std::array<Run, queue_capacity> queue;
@@ -45,7 +46,8 @@ struct Executor::State {
   // End of run i on the compute lane, at i % size; published by runs_done.
   std::array<Clock::time_point, 2 * queue_capacity> ended{};
   std::array<std::int64_t, lanes> enqueued{};  // actions enqueued per lane
-  std::array<std::int64_t, static_cast<int>(Milestone::count)> last_milestones{};
+  std::vector<std::int64_t> marks;             // after the run enqueued last
+  bool settled = true;                         // likewise
   std::atomic<bool> stop = false;
   std::atomic<bool> failed = false;
   std::mutex error_mutex;
@@ -63,9 +65,10 @@ struct Executor::State {
 
   void lane_main(int lane);
   void run_lane(int lane, const Run& run);
-  void run_action(const Run& run, const LoadedProgram& program, int action);
-  void load(const Run& run, const Action& action);
-  void compute(const LoadedProgram& program, int index, const Action& action);
+  void run_action(const Run& run, LoadedProgram& program, int action);
+  void copy(const Run& run, const Action& action);
+  std::byte* at(std::int64_t offset) const;  // in the arena or, from its end on, in host memory
+  void compute(LoadedProgram& program, int index, const Action& action);
   void fail();
   std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
                           int& lane) const;
@@ -90,7 +93,7 @@ void Executor::State::lane_main(int lane) {
 }
 
 void Executor::State::run_lane(int lane, const Run& run) {
-  const LoadedProgram& program = loaded[static_cast<std::size_t>(run.program)];
+  LoadedProgram& program = loaded[static_cast<std::size_t>(run.program)];
   auto& done = progress[static_cast<std::size_t>(lane)];
   for (const int action : program.lane_actions[lane]) {
     // After a failure lanes only count, so that nobody waits for ever.
@@ -107,15 +110,15 @@ void Executor::State::run_lane(int lane, const Run& run) {
 std::int64_t Executor::State::wait_value(const Run& run, const LoadedProgram& program,
                                          const Wait& wait, int& lane) const {
   if (wait.action < 0) {
-    lane = static_cast<int>(Lane::compute);
-    return run.previous[static_cast<std::size_t>(wait.milestone)];
+    lane = static_cast<int>(set->marks.lane(wait.mark));
+    return run.marks[static_cast<std::size_t>(wait.mark)];
   }
   const auto index = static_cast<std::size_t>(wait.action);
   lane = static_cast<int>(program.program->actions[index].lane);
   return run.base[static_cast<std::size_t>(lane)] + program.ordinal[index] + 1;
 }
 
-void Executor::State::run_action(const Run& run, const LoadedProgram& program, int index) {
+void Executor::State::run_action(const Run& run, LoadedProgram& program, int index) {
   const Action& action = program.program->actions[static_cast<std::size_t>(index)];
   for (const Wait& wait : action.waits) {
     int lane = 0;
@@ -123,37 +126,52 @@ void Executor::State::run_action(const Run& run, const LoadedProgram& program, i
     wait_until(progress[static_cast<std::size_t>(lane)], value);
   }
   if (failed.load(std::memory_order_acquire)) return;
-  if (action.phase == Phase::load)
-    load(run, action);
+  if (action.copies())
+    copy(run, action);
   else
     compute(program, index, action);
 }
 
-void Executor::State::load(const Run& run, const Action& action) {
-  std::byte* slot = arena == nullptr ? nullptr : arena + action.load_offset;
-  if (options.poison && slot != nullptr) {
-    fill_poison({slot, static_cast<std::size_t>(action.load_bytes)});
-    const auto draw = static_cast<std::uint64_t>(progress[static_cast<int>(Lane::in)].load());
-    const double share = random_uniform(options.poison_seed, stream_of("load delay"), draw);
-    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
-  }
-  backend.copy_in(slot, run.staging[static_cast<std::size_t>(action.micro)], action.load_bytes);
+std::byte* Executor::State::at(std::int64_t offset) const {
+  const std::int64_t end = set->memory.total();
+  std::byte* const base = offset < end ? arena : host;
+  return base == nullptr ? nullptr : base + (offset < end ? offset : offset - end);
 }
 
-void Executor::State::compute(const LoadedProgram& program, int index, const Action& action) {
-  const LoadedBinding& binding = program.bindings[static_cast<std::size_t>(action.binding)];
-  const OpList& list = program.program->lists[static_cast<std::size_t>(action.list)];
+void Executor::State::copy(const Run& run, const Action& action) {
+  std::byte* const to = at(action.to);
+  if (options.poison && to != nullptr) {
+    fill_poison({to, static_cast<std::size_t>(action.bytes)});
+    const auto lane = static_cast<std::size_t>(action.lane);
+    const auto draw = static_cast<std::uint64_t>(progress[lane].load());
+    const auto stream = stream_of(action.lane == Lane::in ? "copy in delay" : "copy out delay");
+    const double share = random_uniform(options.poison_seed, stream, draw);
+    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
+  }
+  if (action.phase == Phase::load)
+    backend.copy_in(to, run.staging[static_cast<std::size_t>(action.micro)], action.bytes);
+  else if (action.phase == Phase::fetch)
+    backend.copy_in(to, at(action.from), action.bytes);
+  else
+    backend.copy_out(to, at(action.from), action.bytes);
+}
+
+void Executor::State::compute(LoadedProgram& program, int index, const Action& action) {
+  LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
+  const OpList& what = program.program->list_of(action);
+  list.move_to(action.at);
   try {
-    for (std::size_t i = 0; i < list.ops.size(); ++i) {
-      backend.run(list.ops[i], {binding.values, binding.workspace[i], action.first, action.layer});
-      if (options.poison)
-        for (const std::span<std::byte>& range : binding.freed[i]) fill_poison(range);
+    for (std::size_t i = 0; i < what.ops.size(); ++i) {
+      backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+      if (!options.poison) continue;
+      for (const FreedRange& range : what.freed)
+        if (range.op == static_cast<int>(i)) fill_poison(list.freed(range, action.at));
     }
   } catch (Error& e) {
     e.add_context(program.program->action_name(index));
     throw;
   }
-  if (options.observer != nullptr) options.observer->after(*program.program, index, binding.values);
+  if (options.observer != nullptr) options.observer->after(*program.program, index, list.values());
 }
 
 Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
@@ -161,12 +179,17 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
     : state_(std::make_unique<State>(backend, std::move(programs), options)) {
   State& s = *state_;
   s.arena = backend.take(s.set->memory.total());
+  if (s.set->memory.host_bytes() > 0) s.host = backend.take_host(s.set->memory.host_bytes());
   std::size_t micro_batches = 1;
   for (const Program& program : s.set->programs) {
-    s.loaded.push_back(load_program(program, s.arena, s.set->workers));
+    s.loaded.emplace_back(program, s.arena, s.set->workers);
     micro_batches = std::max(micro_batches, static_cast<std::size_t>(program.micro_batches));
   }
-  for (Run& run : s.queue) run.staging.reserve(micro_batches);
+  s.marks.resize(static_cast<std::size_t>(s.set->marks.count()));
+  for (Run& run : s.queue) {
+    run.staging.reserve(micro_batches);
+    run.marks.resize(s.marks.size());
+  }
   for (int lane = 0; lane < lanes; ++lane)
     s.threads[static_cast<std::size_t>(lane)] = std::thread([&s, lane] { s.lane_main(lane); });
 }
@@ -190,16 +213,21 @@ Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const
   assert(static_cast<int>(staging.size()) >= loaded.program->micro_batches);
   run.program = program;
   run.staging.assign(staging.begin(), staging.end());
-  run.previous = s.last_milestones;
+  // While nothing streams, a program may run over a pending update: nobody moves what it will use.
+  require(s.set->memory.host_bytes() == 0 || s.settled == loaded.program->begins_settled, [&] {
+    return Error(fmt::format("program {} cannot run {} a pending update", loaded.program->name,
+                             s.settled ? "without" : "over"));
+  });
+  s.settled = loaded.program->ends_settled;
+  run.marks = s.marks;
   run.base = s.enqueued;
   for (std::size_t lane = 0; lane < lanes; ++lane)
     s.enqueued[lane] += static_cast<std::int64_t>(loaded.lane_actions[lane].size());
-  const auto compute = static_cast<std::size_t>(Lane::compute);
-  const auto end = static_cast<std::size_t>(Milestone::end);
-  for (std::size_t i = 0; i < s.last_milestones.size(); ++i) {
-    const int action = loaded.program->milestones[i];
-    const int known = action >= 0 ? action : loaded.program->milestones[end];
-    s.last_milestones[i] = run.base[compute] + loaded.ordinal[static_cast<std::size_t>(known)] + 1;
+  for (std::size_t mark = 0; mark < s.marks.size(); ++mark) {
+    const int action = loaded.program->marks[mark];
+    if (action < 0) continue;
+    const auto lane = static_cast<std::size_t>(s.set->marks.lane(static_cast<Mark>(mark)));
+    s.marks[mark] = run.base[lane] + loaded.ordinal[static_cast<std::size_t>(action)] + 1;
   }
   s.queued.store(ticket + 1, std::memory_order_release);
   s.queued.notify_all();
@@ -226,7 +254,7 @@ Tensor Executor::tensor(int layer, std::string_view value) const {
   const ModelGraphs& model = *state_->set->model;
   const LayerGraph& graph = model.of(model.kind_of(layer));
   const ValueType& type = graph[graph.require_value(value)].type;
-  return {state_->arena + state_->set->offset(layer, value), type.dtype, type.shape};
+  return {state_->at(state_->set->offset(layer, value)), type.dtype, type.shape};
 }
 
 Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape) const {

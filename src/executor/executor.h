@@ -26,8 +26,8 @@ class Observer {
 };
 
 struct ExecutorOptions {
-  // Debug: every freed range is filled with NaN, batch slots too before they are loaded again, and
-  // loads are delayed by a random time drawn from `poison_seed`.
+  // Debug: every freed range is filled with NaN, the target of a copy too before it is written, and
+  // copies are delayed by a random time drawn from `poison_seed`.
   bool poison = false;
   std::uint64_t poison_seed = 0;
   Observer* observer = nullptr;  // outlives the executor
@@ -52,7 +52,9 @@ class Executor {
   std::chrono::steady_clock::time_point ended(Ticket ticket) const;
 
   const ProgramSet& programs() const;
-  Tensor tensor(int layer, std::string_view value) const;  // weight, gradient, m, v, derived
+  // A weight, gradient, m, v, …; where it is at home, if its blob streams: valid when nothing is
+  // pending.
+  Tensor tensor(int layer, std::string_view value) const;
   Tensor global(const std::string& name, DType dtype, const Shape& shape) const;
 
  private:

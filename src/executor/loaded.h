@@ -1,4 +1,4 @@
-// A program made ready to run: offsets turned into tensors, actions sorted by lane.
+// A program made ready to run: what the executor need not work out for every action again.
 #pragma once
 
 #include <span>
@@ -9,20 +9,34 @@
 
 namespace sluice {
 
-struct LoadedBinding {
-  std::vector<Tensor> values;
-  std::vector<std::span<std::byte>> workspace;           // per op
-  std::vector<std::vector<std::span<std::byte>>> freed;  // per op
+// The operands of an op list. An action moves them to where its bases say; one thread.
+class LoadedList {
+ public:
+  // `arena` may be null (a backend that owns no memory): tensors are then empty.
+  LoadedList(const OpList& list, const LayerGraph& graph, std::byte* arena, Workers workers);
+
+  void move_to(const Bases& at);
+  std::span<const Tensor> values() const { return values_; }
+  std::span<std::byte> workspace(std::size_t op) const;
+  // The bytes of a freed range; empty when it is not there.
+  std::span<std::byte> freed(const FreedRange& range, const Bases& at) const;
+
+ private:
+  const OpList* list_;
+  std::byte* arena_;
+  std::vector<ValueType> types_;
+  std::vector<std::int64_t> workspace_bytes_;  // per op
+  std::vector<Tensor> values_;
+  std::byte* frame_ = nullptr;
 };
 
 struct LoadedProgram {
-  const Program* program = nullptr;
-  std::vector<LoadedBinding> bindings;
+  LoadedProgram(const Program& program, std::byte* arena, Workers workers);
+
+  const Program* program;
+  std::vector<LoadedList> lists;
   std::vector<int> lane_actions[lanes];  // indices of actions, in lane order
   std::vector<int> ordinal;              // of an action within its lane
 };
-
-// `arena` may be null (a backend that owns no memory): tensors are then empty.
-LoadedProgram load_program(const Program& program, std::byte* arena, Workers workers);
 
 }  // namespace sluice

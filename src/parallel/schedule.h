@@ -17,6 +17,8 @@ enum class Phase : std::uint8_t {
   weight_grad,  // W: what the update needs
   norm,         // squared norms of a layer's gradients, after its last W
   finish,       // loss, norm, clip factor: the next pending update
+  fetch,        // a blob comes from its home into its slot
+  leave,        // and goes back
 };
 std::string_view name_of(Phase phase);
 
@@ -30,13 +32,16 @@ struct Scheduled {
 struct ScheduleSpec {
   int layers = 3;  // with embedding and head
   int micro_batches = 1;
+  int at_once = 1;       // micro-batches of a pass
   bool update = false;   // each layer applies the pending update before its first F
   bool backward = true;  // otherwise forward alone
 };
 
-// Micro-batch after micro-batch: F through all layers, then I and W from the head down. W follows
-// its I at once, so one micro-batch's activations are alive at a time.
-std::vector<Scheduled> micro_batch_major(const ScheduleSpec& spec);
+// Passes through the layers, up and down again: at each layer all micro-batches of the pass, one
+// after the other; W follows its I at once. With one micro-batch a pass this is micro-batch-major
+// (the activations of one micro-batch are alive at a time), with all of them layer-major (each
+// layer is visited twice a step). Gradients of a layer sum in the order of micro-batches in both.
+std::vector<Scheduled> passes(const ScheduleSpec& spec);
 
 // `phase` for every layer, embedding first: flush (update) and derive.
 std::vector<Scheduled> every_layer(int layers, Phase phase);

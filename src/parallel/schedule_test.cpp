@@ -23,13 +23,27 @@ TEST(Schedule, one_micro_batch_of_one_block_is_written_out) {
       {Phase::norm, 1, 0},    {Phase::input_grad, 0, 0}, {Phase::weight_grad, 0, 0},
       {Phase::norm, 0, 0},    {Phase::finish, 3, 0},
   };
-  EXPECT_EQ(micro_batch_major({3, 1, true, true}), expected);
+  EXPECT_EQ(passes({3, 1, 1, true, true}), expected);
+}
+
+TEST(Schedule, two_micro_batches_at_once_are_written_out) {
+  const std::vector<Scheduled> expected{
+      {Phase::load, 0, 0},        {Phase::load, 0, 1},        {Phase::update, 0, 0},
+      {Phase::forward, 0, 0},     {Phase::forward, 0, 1},     {Phase::update, 1, 0},
+      {Phase::forward, 1, 0},     {Phase::forward, 1, 1},     {Phase::input_grad, 1, 0},
+      {Phase::weight_grad, 1, 0}, {Phase::input_grad, 1, 1},  {Phase::weight_grad, 1, 1},
+      {Phase::norm, 1, 1},        {Phase::input_grad, 0, 0},  {Phase::weight_grad, 0, 0},
+      {Phase::input_grad, 0, 1},  {Phase::weight_grad, 0, 1}, {Phase::norm, 0, 1},
+      {Phase::finish, 2, 1},
+  };
+  EXPECT_EQ(passes({2, 2, 2, true, true}), expected);
 }
 
 TEST(Schedule, every_action_once_and_in_order) {
   for (const int layers : {3, 7})
-    for (const int micro_batches : {1, 2, 5}) {
-      const auto list = micro_batch_major({layers, micro_batches, true, true});
+    for (const auto& [micro_batches, at_once] :
+         {std::pair{1, 1}, {2, 1}, {5, 1}, {5, 2}, {6, 3}, {5, 5}}) {
+      const auto list = passes({layers, micro_batches, at_once, true, true});
       std::map<std::tuple<Phase, int, int>, int> count;
       for (const Scheduled& s : list) ++count[{s.phase, s.layer, s.micro}];
       for (const auto& [key, times] : count) EXPECT_EQ(times, 1);
@@ -59,11 +73,10 @@ TEST(Schedule, every_action_once_and_in_order) {
 }
 
 TEST(Schedule, what_is_not_asked_for_is_not_there) {
-  for (const Scheduled& s : micro_batch_major({4, 3, false, false}))
+  for (const Scheduled& s : passes({4, 3, 1, false, false}))
     EXPECT_TRUE(s.phase == Phase::load || s.phase == Phase::forward);
-  EXPECT_EQ(micro_batch_major({4, 3, false, false}).size(), 3u * 5);
-  for (const Scheduled& s : micro_batch_major({4, 3, false, true}))
-    EXPECT_NE(s.phase, Phase::update);
+  EXPECT_EQ(passes({4, 3, 1, false, false}).size(), 3u * 5);
+  for (const Scheduled& s : passes({4, 3, 2, false, true})) EXPECT_NE(s.phase, Phase::update);
 }
 
 TEST(Schedule, every_layer_from_the_embedding_up) {

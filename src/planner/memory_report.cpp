@@ -18,7 +18,8 @@ constexpr Row rows[] = {
     {"stash", &MemoryBytes::stash},         {"carry", &MemoryBytes::carry},
     {"frame", &MemoryBytes::frame},         {"globals", &MemoryBytes::globals},
     {"batch", &MemoryBytes::batch},         {"cache", &MemoryBytes::cache},
-    {"process", &MemoryBytes::process},     {"total", &MemoryBytes::total},
+    {"host", &MemoryBytes::host},           {"process", &MemoryBytes::process},
+    {"total", &MemoryBytes::total},
 };
 
 }  // namespace
@@ -54,8 +55,9 @@ MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process) {
           .stash = region(Region::stash),
           .carry = region(Region::carry),
           .frame = region(Region::frame),
+          .host = set.memory.host_bytes(),
           .process = process,
-          .total = set.memory.total() + process};
+          .total = set.memory.total() + set.memory.host_bytes() + process};
 }
 
 nlohmann::json to_json(const MemoryBytes& bytes) {

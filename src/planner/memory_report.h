@@ -16,10 +16,10 @@ namespace sluice {
 
 // Bytes. `optimizer` is AdamW's moments, `derived` packed weights, `stash` what backward needs of
 // forward, `carry` the activation and gradient between layers, `frame` temporaries and scratch,
-// `process` everything outside the arena.
+// `host` the homes of blobs that stream, `process` everything else outside the arena.
 struct MemoryBytes {
   std::int64_t weights = 0, gradients = 0, optimizer = 0, derived = 0, globals = 0, batch = 0,
-               cache = 0, stash = 0, carry = 0, frame = 0, process = 0, total = 0;
+               cache = 0, stash = 0, carry = 0, frame = 0, host = 0, process = 0, total = 0;
 };
 
 // What the process takes besides the arena depends on.

@@ -7,8 +7,8 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "program/program.h"
@@ -26,16 +26,23 @@ struct Meaning {
 
 struct Touch {
   int op;
-  bool reads, writes;         // of an accumulator: as in a later micro-batch
-  bool accumulates;           // reads only when the action is not the first
-  bool scratch;               // workspace or freed: written, but means nothing
-  int first_span, last_span;  // [first, last)
+  bool reads, writes;  // of an accumulator: as in a later micro-batch
+  bool accumulates;    // reads only when the action is not the first
+  bool scratch;        // workspace or freed: written, but means nothing
+  Spot spot;
+  std::int64_t bytes;
   Meaning meaning;
+  bool relative;  // meaning.layer counts from the action's layer
 };
 
-// Touches of one (op list, binding) in the order of its ops: an op's reads first, then its writes,
-// then what is freed after it.
+// Touches of an op list in the order of its ops: an op's reads first, then its writes, then what is
+// freed after it.
 using Trace = std::vector<Touch>;
+
+// A range of whole spans.
+struct Spans {
+  int first = 0, last = 0;  // [first, last)
+};
 
 class Accesses {
  public:
@@ -45,31 +52,41 @@ class Accesses {
   int spans() const { return static_cast<int>(cuts_.size()); }
   std::int64_t begin(int span) const { return cuts_[static_cast<std::size_t>(span)]; }
   const Trace& of(int run, const Action& action) const;  // empty for a load
-  Touch load(const Action& action) const;
+  Spans spans_of(const Action& action, const Touch& touch) const;
+  // What a copy reads and writes; of a load, its slot alone. Two ranges of as many spans.
+  Spans copied_from(const Action& copy) const { return range(copy.from, copy.bytes); }
+  Spans copied_to(const Action& copy) const { return range(copy.to, copy.bytes); }
+  static Meaning meaning(const Action& action, const Touch& touch);
+  Meaning batch_data() const { return {ValueKind::batch, -1, 0}; }
   const std::string& name(const Meaning& meaning) const {
     return names_[static_cast<std::size_t>(meaning.name)];
   }
 
  private:
-  struct Bytes {
-    std::int64_t begin, end;
-  };
   void add(int run, const Program& program);
-  Trace trace(const Program& program, int index, std::vector<Bytes>& bytes);
-  Meaning meaning(const Program& program, const LayerGraph& graph, int layer, Id id);
-  Bytes place(const Program& program, int index, const std::string& what, std::int64_t offset,
-              std::int64_t size) const;
+  Trace trace(const Program& program, const OpList& list);
+  Touch touch_of(const Program& program, const LayerGraph& graph, Id id);
+  void cut(const Program& program, int index, const Touch& touch);
+  void cut_copy(const Program& program, int index);
+  void mirror_cuts();
+  Spans range(std::int64_t begin, std::int64_t bytes) const {
+    return {span_at(begin), span_at(begin + bytes)};
+  }
   int intern(const std::string& name);
   int span_at(std::int64_t offset) const;
 
-  const ProgramSet& set_;
-  std::int64_t arena_;
+  std::int64_t arena_, all_;  // bytes of the arena; of host memory too
+  Workers workers_;
   std::vector<std::int64_t> cuts_;
   std::vector<std::string> names_;
   std::map<std::string, int> ids_;
+  std::vector<Trace> traces_[2];  // per run and list
   Trace none_;
-  std::map<std::pair<int, int>, Trace> traces_[2];  // per run, by (list, binding)
-  std::map<std::pair<int, int>, std::vector<Bytes>> bytes_[2];
+  struct Mirror {
+    std::int64_t slot, home, bytes;
+    auto operator<=>(const Mirror&) const = default;
+  };
+  std::set<Mirror> mirrors_;  // copies: what lies at both ends is cut at the same places
 };
 
 }  // namespace sluice

@@ -2,12 +2,18 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
+#include <set>
+#include <utility>
 
-#include "program/plumbing.h"
+#include "program/lists.h"
 
 namespace sluice {
 namespace {
+
+struct Shape {
+  int micro_batches = 0, at_once = 1;
+  bool begins_settled = true, ends_settled = true;
+};
 
 class ProgramBuilder {
  public:
@@ -18,214 +24,237 @@ class ProgramBuilder {
     program_.batch = plumbing.batch;
   }
 
-  Program build(const std::vector<Scheduled>& schedule, int micro_batches) {
-    program_.micro_batches = micro_batches;
-    last_reader_.assign(batch_slots, -1);
-    loaded_.assign(static_cast<std::size_t>(micro_batches), -1);
-    for (const Scheduled& item : schedule) add(item);
-    for (int slot = 0; slot < batch_slots; ++slot)
-      program_.milestones[slot] = last_reader_[static_cast<std::size_t>(slot)];
-    program_.milestones[static_cast<int>(Milestone::end)] =
-        static_cast<int>(program_.actions.size()) - 1;
+  Program build(const std::vector<Scheduled>& schedule, const Shape& shape) {
+    program_.micro_batches = shape.micro_batches;
+    program_.at_once = shape.at_once;
+    program_.begins_settled = shape.begins_settled;
+    program_.ends_settled = shape.ends_settled;
+    program_.marks.assign(static_cast<std::size_t>(set_.marks.count()), -1);
+    loaded_.assign(static_cast<std::size_t>(shape.micro_batches), -1);
+    for (std::size_t k = 0; k < fetched_.size(); ++k)
+      fetched_[k].assign(static_cast<std::size_t>(set_.residency->slots(static_cast<Kind>(k))), -1);
+    for (const Scheduled& item : schedule)
+      if (item.phase != Phase::load) list_of(item);  // lists in the order of their first use
+    const CopySpec copies{set_.residency.get(), model_.layer_count(), shape.begins_settled,
+                          shape.ends_settled, [&](const Scheduled& item) {
+                            return lists_of_[static_cast<std::size_t>(list_of(item))].uses;
+                          }};
+    for (const Stop& stop : with_copies(schedule, copies)) add(stop);
+    claim_batch_slots();
     return std::move(program_);
   }
 
  private:
-  void add(const Scheduled& item) {
+  struct Known {
+    bool reads_batch;
+    BlobUses uses;
+  };
+
+  void add(const Stop& stop) {
     Action action;
-    action.phase = item.phase;
-    action.layer = item.layer;
-    action.micro = item.micro;
-    action.first = item.micro == 0;
-    if (item.phase == Phase::load) {
-      add_load(action);
-    } else {
-      const int slot = item.micro % batch_slots;
-      std::tie(action.list, action.binding) = bind(item, slot);
-      const OpList& list = program_.lists[static_cast<std::size_t>(action.list)];
-      if (reads_batch(list)) {
-        const int load = loaded_[static_cast<std::size_t>(item.micro)];
-        action.waits.push_back({load});
-        last_reader_[static_cast<std::size_t>(slot)] = static_cast<int>(program_.actions.size());
-      }
-      if (list.ops.empty()) return;
-      drop_implied_wait(action);
+    action.phase = stop.item.phase;
+    action.layer = stop.item.layer;
+    action.micro = stop.item.micro;
+    action.first = stop.item.micro == 0;
+    switch (stop.item.phase) {
+      case Phase::load:
+        add_load(action);
+        break;
+      case Phase::fetch:
+        add_fetch(action, stop.kind);
+        break;
+      case Phase::leave:
+        add_leave(action, stop.kind);
+        break;
+      default:
+        action.list = list_of(stop.item);
+        if (program_.list_of(action).ops.empty()) return;
+        set_bases(action);
+        add_uses(action);
+        break;
     }
     program_.actions.push_back(std::move(action));
   }
 
-  // The compute lane needs one wait per load: what follows on the lane is ordered behind it.
-  void drop_implied_wait(Action& action) {
-    if (action.waits.empty()) return;
-    const int load = action.waits.front().action;
-    if (load <= joined_load_) action.waits.clear();
-    joined_load_ = std::max(joined_load_, load);
+  int next() const { return static_cast<int>(program_.actions.size()); }
+  int& mark(Mark mark) { return program_.marks[static_cast<std::size_t>(mark)]; }
+
+  // A wait for an action of this run, unless the lane has waited for it, or for a later one of the
+  // same lane, before.
+  void wait_for(Action& action, int other) {
+    const Lane lane = program_.actions[static_cast<std::size_t>(other)].lane;
+    int& joined = joined_[static_cast<std::size_t>(action.lane)][static_cast<std::size_t>(lane)];
+    if (lane == action.lane || other <= joined) return;
+    joined = other;
+    action.waits.push_back({.action = other});
+  }
+  // A wait for whoever set a mark last, in this run or before. Who has waited for an action of this
+  // run on the mark's lane has seen all of the earlier runs.
+  void wait_for_mark(Action& action, Mark which) {
+    if (const int other = mark(which); other >= 0) return wait_for(action, other);
+    const auto lane = static_cast<std::size_t>(set_.marks.lane(which));
+    if (joined_[static_cast<std::size_t>(action.lane)][lane] >= 0) return;
+    if (seen_.emplace(action.lane, which).second) action.waits.push_back({.mark = which});
   }
 
   void add_load(Action& action) {
-    const int slot = action.micro % batch_slots;
     action.lane = Lane::in;
-    action.load_bytes = plumbing_.batch.bytes;
-    action.load_offset = slot_offset(slot);
-    const int reader = last_reader_[static_cast<std::size_t>(slot)];
-    if (reader >= 0)
-      action.waits.push_back({reader});
-    else
-      action.waits.push_back({-1, static_cast<Milestone>(slot)});
-    loaded_[static_cast<std::size_t>(action.micro)] = static_cast<int>(program_.actions.size());
+    action.to = action.at[Base::batch] = slot_offset(action.micro);
+    action.bytes = plumbing_.batch.bytes;
+    wait_for_mark(action, set_.marks.read(program_.slot_of(action.micro)));
+    loaded_[static_cast<std::size_t>(action.micro)] = next();
   }
 
-  std::int64_t slot_offset(int slot) const {
-    return set_.memory.base(Region::batch) + slot * align_up(plumbing_.batch.bytes, blob_alignment);
+  // A program that reads a batch may do so where another one has its other slots.
+  void claim_batch_slots() {
+    int last = -1;
+    for (int slot = 0; slot < program_.slots(); ++slot)
+      last = std::max(last, mark(set_.marks.read(slot)));
+    for (Mark slot = 0; slot < set_.marks.used(Kind::weights, 0); ++slot)
+      if (mark(slot) < 0) mark(slot) = last;
   }
 
-  bool reads_batch(const OpList& list) const {
-    const LayerGraph& graph = model_.of(list.kind);
-    bool reads = false;
-    for (const Op& op : list.ops)
-      for_each_operand(op, [&](Id id, Access) { reads |= graph[id].kind == ValueKind::batch; });
-    return reads;
+  std::int64_t home(int layer, Kind kind) const {
+    return set_.memory.total() + set_.residency->home(layer, kind);
+  }
+  void set_copy(Action& action, Kind kind) const {
+    action.kind = kind;
+    action.bytes = set_.residency->blob_bytes(LayerKind::block, region_of(kind));
+  }
+
+  void add_fetch(Action& action, Kind kind) {
+    action.lane = Lane::in;
+    set_copy(action, kind);
+    action.from = home(action.layer, kind);
+    action.to = blob(action.layer, region_of(kind));
+    const int slot = set_.residency->slot(action.layer, kind);
+    wait_for_mark(action, set_.marks.used(kind, slot));
+    wait_for_mark(action, set_.marks.emptied(kind, slot));
+    wait_for_mark(action, set_.marks.home(kind, action.layer));
+    fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)] = next();
+  }
+
+  // Behind the action that was the last to write.
+  void add_leave(Action& action, Kind kind) {
+    action.lane = Lane::out;
+    set_copy(action, kind);
+    action.from = blob(action.layer, region_of(kind));
+    action.to = home(action.layer, kind);
+    const int slot = set_.residency->slot(action.layer, kind);
+    wait_for(action, mark(set_.marks.used(kind, slot)));
+    mark(set_.marks.emptied(kind, slot)) = next();
+    mark(set_.marks.home(kind, action.layer)) = next();
+  }
+
+  // Who writes into a slot waits until what lay there has left. Whatever was fetched into the slot
+  // has waited for that already.
+  void wait_until_left(Action& action, Mark emptied, int fetch) {
+    if (mark(emptied) > fetch)
+      wait_for(action, mark(emptied));
+    else if (fetch < 0)
+      wait_for_mark(action, emptied);
+  }
+
+  // What a compute action waits for: its batch, what was fetched for it, and, where it overwrites
+  // what lay in a slot, that this has left.
+  void add_uses(Action& action) {
+    const Known& known = lists_of_[static_cast<std::size_t>(action.list)];
+    if (known.reads_batch) {
+      wait_for(action, loaded_[static_cast<std::size_t>(action.micro)]);
+      mark(set_.marks.read(program_.slot_of(action.micro))) = next();
+    }
+    if (action.phase == Phase::finish) return;
+    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer}) {
+      const int slot = set_.residency->slot(action.layer, kind);
+      const BlobUse& use = known.uses.of(kind);
+      const bool packed =
+          kind == Kind::weights && (known.uses.reads_packed || known.uses.writes_packed);
+      if (slot < 0 || !(use.any() || packed)) continue;
+      const int fetch = fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)];
+      if (fetch >= 0) wait_for(action, fetch);
+      if (use.writes) wait_until_left(action, set_.marks.emptied(kind, slot), fetch);
+      mark(set_.marks.used(kind, slot)) = next();
+    }
   }
 
   LayerKind kind_of(const Scheduled& item) const {
     return item.phase == Phase::finish ? LayerKind::step : model_.kind_of(item.layer);
   }
 
-  const std::vector<Op>& ops_of(const Scheduled& item) const {
-    const LayerGraph& graph = model_.of(kind_of(item));
-    const Segments& segments = plumbing_.of(kind_of(item), backward_);
-    switch (item.phase) {
-      case Phase::forward:
-        return segments.forward;
-      case Phase::input_grad:
-        return segments.backward_input;
-      case Phase::weight_grad:
-        return segments.backward_weight;
-      case Phase::norm:
-        return graph.norm;
-      case Phase::update:
-        return graph.update;
-      case Phase::derive:
-        return graph.derive;
-      case Phase::finish:
-        return graph.forward;
-      case Phase::load:
-        break;
-    }
-    throw Error("a load has no op list");
-  }
-
-  // The op list and binding of an action; equal ones are shared.
-  std::pair<int, int> bind(const Scheduled& item, int slot) {
-    const LayerKind kind = kind_of(item);
-    const auto [list, new_list] =
-        lists_.try_emplace({kind, item.phase}, static_cast<int>(program_.lists.size()));
-    if (new_list)
+  // The op list of an action; equal ones are shared.
+  int list_of(const Scheduled& item) {
+    const std::pair key{kind_of(item), item.phase};
+    const auto [list, is_new] = lists_.try_emplace(key, static_cast<int>(program_.lists.size()));
+    if (is_new) {
       program_.lists.push_back(
-          {fmt::format("{}.{}", name_of(kind), name_of(item.phase)), kind, ops_of(item)});
-    const auto [binding, new_binding] = bindings_.try_emplace(
-        {item.phase, item.layer, slot}, static_cast<int>(program_.bindings.size()));
-    if (new_binding) program_.bindings.push_back(make_binding(item, slot));
-    return {list->second, binding->second};
-  }
-
-  Binding make_binding(const Scheduled& item, int slot) const {
-    const LayerKind kind = kind_of(item);
-    const LayerGraph& graph = model_.of(kind);
-    Binding out;
-    out.offsets.assign(graph.values.size(), -1);
-    for (std::size_t v = 0; v < graph.values.size(); ++v)
-      out.offsets[v] = offset_of(item, slot, kind, static_cast<Id>(v));
-    const FrameLayout* frame = frame_of(item, kind);
-    const std::size_t ops = ops_of(item).size();
-    out.workspace.assign(ops, -1);
-    const std::int64_t frame_base = set_.memory.base(Region::frame);
-    const std::size_t skip =
-        item.phase == Phase::weight_grad ? plumbing_.of(kind, backward_).backward_input.size() : 0;
-    for (std::size_t i = 0; i < ops; ++i) {
-      if (frame == nullptr)
-        out.workspace[i] = frame_base;  // once-a-step lists: scratch alone
-      else if (frame->workspace[i + skip] >= 0)
-        out.workspace[i] = frame_base + frame->workspace[i + skip];
+          make_list(plumbing_, *set_.residency, key.first, key.second, backward_));
+      const OpList& made = program_.lists.back();
+      lists_of_.push_back({reads_batch(model_.of(key.first), made.ops), uses_of(made)});
     }
-    if (frame != nullptr) add_freed(out, *frame, graph, skip, ops);
-    if (item.phase == Phase::weight_grad) add_freed_after_backward(out, graph);
-    return out;
+    return list->second;
   }
 
-  static std::int64_t rounded_bytes(const Value& value) {
-    return align_up(value_bytes(value.type), tensor_alignment);
+  void set_bases(Action& action) const {
+    Bases& at = action.at;
+    at[Base::globals] = set_.memory.base(Region::globals);
+    at[Base::batch] = slot_offset(action.micro);
+    at[Base::frame] = set_.memory.base(Region::frame);
+    if (action.phase == Phase::finish) return;
+    const int layer = action.layer, last = model_.layer_count() - 1;
+    const int lender = layer == 0 ? last : 0;  // a tied weight is lent both ways
+    at[Base::weights] = blob(layer, Region::weights);
+    at[Base::gradients] = blob(layer, Region::gradients);
+    at[Base::optimizer] = blob(layer, Region::optimizer);
+    at[Base::derived] = blob(layer, Region::derived);
+    at[Base::lent_weights] = blob(lender, Region::weights);
+    at[Base::lent_gradients] = blob(lender, Region::gradients);
+    at[Base::lent_derived] = blob(lender, Region::derived);
+    at[Base::norms] =
+        at[Base::globals] + set_.residency->norm_index(layer) * static_cast<int>(sizeof(double));
+    at[Base::cache] = cache_offset(layer);
+    if (backward_) at[Base::stash] = stash(layer, action.micro);
+    at[Base::x] = layer == 0 ? -1 : activation(layer, action.micro);
+    at[Base::y] = layer == last ? -1 : activation(layer + 1, action.micro);
+    at[Base::dx] = layer == 0 ? -1 : carry(action.micro + layer - 1);
+    at[Base::dy] = layer == last ? -1 : carry(action.micro + layer);
   }
 
-  void add_freed(Binding& binding, const FrameLayout& frame, const LayerGraph& graph,
-                 std::size_t skip, std::size_t ops) const {
-    for (std::size_t v = 0; v < graph.values.size(); ++v) {
-      const int op = frame.last_use[v] - static_cast<int>(skip);
-      if (frame.last_use[v] >= 0 && op >= 0 && op < static_cast<int>(ops))
-        binding.freed.push_back({op, binding.offsets[v], rounded_bytes(graph.values[v])});
-    }
+  std::int64_t blob(int layer, Region region) const {
+    const std::int64_t offset = set_.residency->blob(layer, region);
+    return offset < 0 ? -1 : set_.memory.base(region) + offset;
   }
 
-  // After W nobody reads this layer's stash, nor the gradient that came from above.
-  void add_freed_after_backward(Binding& binding, const LayerGraph& graph) const {
-    const Segments& segments = plumbing_.of(graph.kind, backward_);
-    const int last = static_cast<int>(segments.backward_weight.size()) - 1;
-    for (std::size_t v = 0; v < graph.values.size(); ++v)
-      if (segments.stash[v] || static_cast<Id>(v) == graph.d_carry_out)
-        binding.freed.push_back({last, binding.offsets[v], rounded_bytes(graph.values[v])});
+  std::int64_t slot_offset(int micro) const {
+    return set_.memory.base(Region::batch) + program_.slot_of(micro) * plumbing_.slot_bytes();
   }
 
-  const FrameLayout* frame_of(const Scheduled& item, LayerKind kind) const {
-    if (kind == LayerKind::step) return nullptr;
-    const Segments& segments = plumbing_.of(kind, backward_);
-    if (item.phase == Phase::forward) return &segments.forward_frame;
-    if (item.phase == Phase::input_grad || item.phase == Phase::weight_grad)
-      return &segments.backward_frame;
-    return nullptr;
-  }
-
-  std::int64_t offset_of(const Scheduled& item, int slot, LayerKind kind, Id id) const {
-    const LayerGraph& graph = model_.of(kind);
-    const Value& value = graph[id];
-    if (const Place place = set_.residency->find(model_, item.layer, value); place.known())
-      return set_.memory.base(place.region) + place.offset;
-    if (value.kind == ValueKind::batch)
-      return slot_offset(slot) + plumbing_.batch.find(value.name)->offset;
-    if (value.kind == ValueKind::cache) return cache_offset(item.layer, value);
-    if (kind == LayerKind::step) return -1;
-    if (id == graph.carry_in) return carry_offset(item.layer);
-    if (id == graph.carry_out) return carry_offset(item.layer + 1);
-    if (id == graph.d_carry_out) return gradient_carry(item.layer);
-    if (id == graph.d_carry_in) return gradient_carry(item.layer - 1);
-    const Segments& segments = plumbing_.of(kind, backward_);
-    if (const std::int64_t at = segments.stash_offset[static_cast<std::size_t>(id)]; at >= 0)
-      return stash(item.layer) + at;
-    const FrameLayout* frame = frame_of(item, kind);
-    if (frame == nullptr || frame->offset[static_cast<std::size_t>(id)] < 0) return -1;
-    return set_.memory.base(Region::frame) + frame->offset[static_cast<std::size_t>(id)];
-  }
-
-  std::int64_t stash(int layer) const {
-    return set_.memory.base(Region::stash) + plumbing_.stash_base[static_cast<std::size_t>(layer)];
+  std::int64_t stash(int layer, int micro) const {
+    return set_.memory.base(Region::stash) + plumbing_.stash_base[static_cast<std::size_t>(layer)] +
+           micro % program_.at_once * plumbing_.stash_bytes(model_.kind_of(layer));
   }
 
   // The input of a layer: written by the layer below straight into the stash that keeps it, or into
-  // one of two alternating carries when nothing keeps it.
-  std::int64_t carry_offset(int layer) const {
+  // a carry when nothing keeps it.
+  std::int64_t activation(int layer, int micro) const {
     const LayerGraph& graph = model_.of(model_.kind_of(layer));
     const Segments& segments = plumbing_.of(graph.kind, backward_);
     const std::int64_t kept = segments.stash_offset[static_cast<std::size_t>(graph.carry_in)];
-    return kept >= 0 ? stash(layer) + kept : gradient_carry(layer);
+    return kept >= 0 ? stash(layer, micro) + kept : carry(micro + model_.layer_count() - layer);
   }
 
-  std::int64_t gradient_carry(int layer) const {
-    return set_.memory.base(Region::carry) + (layer % 2) * plumbing_.carry_bytes;
+  // One carry more than there are micro-batches at once: each layer writes into the one that its
+  // micro-batch before has just read. `turn` grows by one from micro-batch to micro-batch, and
+  // falls by one from a layer to the next that runs.
+  std::int64_t carry(int turn) const {
+    return set_.memory.base(Region::carry) + turn % (program_.at_once + 1) * plumbing_.carry_bytes;
   }
 
-  std::int64_t cache_offset(int layer, const Value& value) const {
-    const std::int64_t bytes = align_up(value_bytes(value.type), blob_alignment);
-    const std::int64_t index = 2 * (layer - 1) + (value.name == "v_cache" ? 1 : 0);
-    return set_.memory.base(Region::cache) + index * bytes;
+  std::int64_t cache_offset(int layer) const {
+    std::int64_t bytes = 0;
+    for (const Value& value : model_.block.values)
+      if (value.kind == ValueKind::cache)
+        bytes += align_up(value_bytes(value.type), blob_alignment);
+    return set_.memory.base(Region::cache) + (layer - 1) * bytes;
   }
 
   const Plumbing& plumbing_;
@@ -234,58 +263,105 @@ class ProgramBuilder {
   bool backward_;
   Program program_;
   std::map<std::pair<LayerKind, Phase>, int> lists_;
-  std::map<std::tuple<Phase, int, int>, int> bindings_;
-  std::vector<int> last_reader_, loaded_;
-  int joined_load_ = -1;
+  std::vector<Known> lists_of_;                       // by list
+  std::vector<int> loaded_;                           // by micro-batch: the action
+  std::array<std::vector<int>, blob_kinds> fetched_;  // by slot
+  // By lane: the last action of each lane that it has waited for.
+  std::array<std::array<int, lanes>, lanes> joined_ = [] {
+    std::array<std::array<int, lanes>, lanes> none;
+    for (auto& one : none) one.fill(-1);
+    return none;
+  }();
+  std::set<std::pair<Lane, Mark>> seen_;  // marks of earlier runs that a lane has waited for
 };
 
 Program forward_program(const Plumbing& plumbing, const ProgramSet& set, const std::string& name,
-                        int micro_batches) {
-  const ScheduleSpec spec{plumbing.model->layer_count(), micro_batches, false, false};
-  return ProgramBuilder(plumbing, set, name, false).build(micro_batch_major(spec), micro_batches);
+                        int micro_batches, int at_once) {
+  const ScheduleSpec spec{plumbing.model->layer_count(), micro_batches, at_once, false, false};
+  return ProgramBuilder(plumbing, set, name, false).build(passes(spec), {micro_batches, at_once});
 }
 
 void add_training(ProgramSet& set, const Plumbing& plumbing, const BuildOptions& options) {
   const int layers = plumbing.model->layer_count();
-  std::vector<int> counts{options.micro_batches};
-  counts.insert(counts.end(), options.later_micro_batches.begin(),
-                options.later_micro_batches.end());
+  const std::vector<int> counts = options.all_micro_batches();
   for (std::size_t stretch = 0; stretch < counts.size(); ++stretch)
     for (const bool update : {false, true}) {
-      const ScheduleSpec spec{layers, counts[stretch], update, true};
+      const int count = counts[stretch], at_once = options.at_once(count);
+      const ScheduleSpec spec{layers, count, at_once, update, true};
       const std::string name = stretch_name(update ? "steady" : "first", stretch);
       ProgramBuilder builder(plumbing, set, name, true);
-      set.programs.push_back(builder.build(micro_batch_major(spec), counts[stretch]));
+      set.programs.push_back(builder.build(passes(spec), {count, at_once, !update, false}));
     }
-  set.programs.push_back(
-      ProgramBuilder(plumbing, set, "flush", true).build(every_layer(layers, Phase::update), 0));
+  ProgramBuilder flush(plumbing, set, "flush", true);
+  set.programs.push_back(flush.build(every_layer(layers, Phase::update), {0, 1, false, true}));
 }
 
 }  // namespace
+
+std::vector<int> BuildOptions::all_micro_batches() const {
+  std::vector<int> out{micro_batches};
+  out.insert(out.end(), later_micro_batches.begin(), later_micro_batches.end());
+  return out;
+}
+
+int BuildOptions::at_once(int count) const {
+  return passes == 0 ? 1 : (count + passes - 1) / passes;
+}
+
+// Weights that stream come once for all micro-batches.
+int BuildOptions::eval_at_once() const { return homes.streams() ? eval_micro_batches : 1; }
 
 std::string stretch_name(const char* program, std::size_t stretch) {
   return stretch == 0 ? program : fmt::format("{}-{}", program, stretch);
 }
 
-ProgramSet build_programs(const ProgramSpec& spec) {
+namespace {
+
+// A set without its programs, and what they share. Every program's needs come first: only then are
+// the regions' places in the arena known.
+struct Foundation {
+  explicit Foundation(const ProgramSpec& spec)
+      : residency(share(spec, set)), plumbing(spec.model, spec.options, spec.training, set.memory) {
+    for (const CachedModel& one : spec.cached)
+      cached.emplace_back(one.model, spec.options, false, set.memory);
+  }
+
   ProgramSet set;
+  std::shared_ptr<const Residency> residency;
+  Plumbing plumbing;
+  std::vector<Plumbing> cached;
+
+ private:
+  static std::shared_ptr<const Residency> share(const ProgramSpec& spec, ProgramSet& set) {
+    std::vector<const ModelGraphs*> all{spec.model.get()};
+    for (const CachedModel& cached : spec.cached) all.push_back(cached.model.get());
+    return std::make_shared<Residency>(all, spec.options.homes, set.memory);
+  }
+};
+
+}  // namespace
+
+MemoryMap memory_map(const ProgramSpec& spec) { return Foundation(spec).set.memory; }
+
+ProgramSet build_programs(const ProgramSpec& spec) {
+  Foundation foundation(spec);
+  ProgramSet set = std::move(foundation.set);
+  const Plumbing& plumbing = foundation.plumbing;
+  const std::vector<Plumbing>& cached = foundation.cached;
   set.model = spec.model;
   set.workers = spec.options.workers;
-  std::vector<const ModelGraphs*> all{spec.model.get()};
-  for (const CachedModel& cached : spec.cached) all.push_back(cached.model.get());
-  set.residency = std::make_shared<Residency>(all, set.memory);
-  // Every program's needs first: only then are the regions' places in the arena known.
-  const Plumbing plumbing(spec.model, spec.options, spec.training, set.memory);
-  std::vector<Plumbing> cached;
-  for (const CachedModel& one : spec.cached)
-    cached.emplace_back(one.model, spec.options, false, set.memory);
+  set.residency = foundation.residency;
+  const auto batch_slots =
+      static_cast<int>(set.memory.bytes(Region::batch) / plumbing.slot_bytes());
+  set.marks = Marks(batch_slots, *set.residency, spec.model->layer_count());
 
   if (spec.training) add_training(set, plumbing, spec.options);
   set.programs.push_back(ProgramBuilder(plumbing, set, "derive", spec.training)
-                             .build(every_layer(spec.model->layer_count(), Phase::derive), 0));
-  set.programs.push_back(forward_program(plumbing, set, "eval", spec.options.eval_micro_batches));
+                             .build(every_layer(spec.model->layer_count(), Phase::derive), {}));
+  set.programs.push_back(forward_program(plumbing, set, "eval", spec.options.eval_micro_batches,
+                                         spec.options.eval_at_once()));
   for (std::size_t i = 0; i < cached.size(); ++i)
-    set.programs.push_back(forward_program(cached[i], set, spec.cached[i].name, 1));
+    set.programs.push_back(forward_program(cached[i], set, spec.cached[i].name, 1, 1));
   return set;
 }
 

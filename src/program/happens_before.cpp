@@ -37,15 +37,11 @@ int HappensBefore::resolve(int node, const Wait& wait) const {
             [&] { return bad("an action that does not exist"); });
     return wait.action + (run_of(node) == 0 ? 0 : first_of_this_);
   }
-  if (run_of(node) == 0) return -1;
   const Program& before = *programs_[0];
-  // As the executor counts it: progress of the compute lane; a milestone that the run before lacks
-  // is its end.
-  const int known = before.milestones[static_cast<int>(wait.milestone)];
-  const int at = known >= 0 ? known : before.milestones[static_cast<int>(Milestone::end)];
-  require(at >= 0 && at < first_of_this_ && action(at).lane == Lane::compute,
-          [&] { return bad("a milestone that is no action of the compute lane"); });
-  return at;
+  require(wait.mark >= 0 && wait.mark < static_cast<int>(before.marks.size()),
+          [&] { return bad("a mark that does not exist"); });
+  // Of the runs before, only the last one is looked at.
+  return run_of(node) == 0 ? -1 : before.marks[static_cast<std::size_t>(wait.mark)];
 }
 
 // Sets the clock of `node` if all that it waits for is done.

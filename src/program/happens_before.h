@@ -14,9 +14,8 @@ namespace sluice {
 
 class HappensBefore {
  public:
-  // Both programs outlive this. Milestones of the previous run are those of `before`; the previous
-  // run's own are taken as reached. Throws when a wait names no action or lanes wait for each other
-  // for ever.
+  // Both programs outlive this. What the previous run itself waits for of an earlier one is taken
+  // as reached. Throws when a wait names no action or lanes wait for each other for ever.
   HappensBefore(const Program& before, const Program& program);
 
   int nodes() const { return static_cast<int>(clocks_.size()); }

@@ -50,6 +50,29 @@ void describe(OptionTable& table, PlanConfig& c) {
       .add("plan.head_chunk", &c.head_chunk, Effect::numerics,
            "tokens whose logits exist at once (auto: 4096)")
       .allows_auto = true;
+  table
+      .add("plan.schedule", &c.schedule, Effect::free,
+           "through all layers for each micro-batch, or through each layer for all of them")
+      .choices = {"auto", "micro-batch-major", "layer-major"};
+  table
+      .add("plan.passes", &c.passes, Effect::free,
+           "times that a layer-major step goes up and down the layers (auto: 1)")
+      .allows_auto = true;
+  table.add("plan.homes", &c.homes, Effect::free,
+            "where the blocks' blobs live: device, host, or KIND=TIER,KIND@FIRST-LAST=TIER,… "
+            "(auto: device)");
+  table
+      .add("plan.slots", &c.slots, Effect::free,
+           "places on the device that blobs of one kind pass through (auto: 3)")
+      .allows_auto = true;
+  table
+      .add("plan.device_memory", &c.device_memory, Effect::free,
+           "bytes of the device that a run may take; what does not fit streams (auto: all)")
+      .allows_auto = true;
+  table
+      .add("plan.host_memory", &c.host_memory, Effect::free,
+           "bytes of host memory for blobs that stream (auto: what is there)")
+      .allows_auto = true;
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -85,6 +108,33 @@ Numerics numerics_of(const PlanConfig& config, bool fast_bf16) {
   return out;
 }
 
+int slots_of(const PlanConfig& config) {
+  require_not_negative(config.slots, "plan.slots");
+  require(config.slots != 1, [&] {
+    return Error(Exit::usage, {"one slot cannot be filled while it is used",
+                               "plan.slots",
+                               "2 or more",
+                               "1",
+                               {"plan.slots = 2", "plan.slots = \"auto\""}});
+  });
+  return config.slots == 0 ? 3 : static_cast<int>(std::min<std::int64_t>(config.slots, 1 << 20));
+}
+
+std::int64_t passes_of(const PlanConfig& config) {
+  require_not_negative(config.passes, "plan.passes");
+  const bool streams = config.homes != "auto" && config.homes != "device";
+  if (config.schedule == "layer-major" || (config.schedule == "auto" && streams))
+    return std::max<std::int64_t>(1, config.passes);
+  require(config.passes == 0, [&] {
+    return Error(Exit::usage, {"micro-batch-major makes one pass for every micro-batch",
+                               "plan.passes",
+                               "\"auto\", or another schedule",
+                               fmt::format("{}", config.passes),
+                               {"plan.schedule = \"layer-major\"", "plan.passes = \"auto\""}});
+  });
+  return 0;
+}
+
 }  // namespace
 
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
@@ -114,6 +164,11 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
     plan.later_micro_batches.push_back(sequences_per_step[i] / plan.micro_batch);
   plan.head_chunk = config.head_chunk == 0 ? default_head_chunk : config.head_chunk;
   plan.numerics = numerics_of(config, fast_bf16);
+  plan.passes = passes_of(config);
+  plan.homes = config.homes == "auto" ? "device" : config.homes;
+  plan.slots = slots_of(config);
+  require_not_negative(config.device_memory, "plan.device_memory");
+  require_not_negative(config.host_memory, "plan.host_memory");
   plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);
   return plan;
 }

@@ -19,6 +19,12 @@ struct PlanConfig {
   std::string device = "auto";
   std::int64_t micro_batch = 0;  // sequences
   std::int64_t head_chunk = 0;   // tokens
+  std::string schedule = "auto";
+  std::int64_t passes = 0;
+  std::string homes = "auto";
+  std::int64_t slots = 0;
+  std::int64_t device_memory = 0;  // bytes
+  std::int64_t host_memory = 0;
   std::string recompute = "auto";
   std::string precision = "auto";
   std::string state = "auto";
@@ -32,6 +38,9 @@ struct Plan {
   std::int64_t micro_batches = 1;                 // of one step, before any ramp
   std::vector<std::int64_t> later_micro_batches;  // of one step, after each boundary of a ramp
   std::int64_t head_chunk = 4096;                 // tokens; a micro-batch may have fewer
+  std::int64_t passes = 0;       // of one step through the layers; 0: one for every micro-batch
+  std::string homes = "device";  // see parse_homes()
+  int slots = 3;                 // of each ring
   Recompute recompute = Recompute::none;
   Numerics numerics;  // precision and formats; the rest is the caller's
 };
@@ -39,10 +48,12 @@ struct Plan {
 // `sequences_per_step`: of each stretch of a batch ramp, one without. The micro-batch is the same
 // in all of them. auto: micro_batch is the largest divisor of every step with at most 2048 tokens
 // (one sequence if that is longer), head_chunk 4096, recompute none. Exit::usage, `where` being the
-// key alone, for a micro_batch that does not divide a step and for negative numbers. precision auto
-// is bf16 when the machine multiplies it faster (`fast_bf16`), else float32; state auto is exact,
-// gradients auto float32. compact needs bf16 weights (Exit::usage). REQUIRES: one count or more,
-// all positive; sequence positive.
+// key alone, for a micro_batch that does not divide a step, for negative numbers and for passes
+// beside a schedule that has its own. schedule auto is micro-batch-major, which is layer-major with
+// one pass for every micro-batch, unless blobs stream; layer-major has one pass unless `passes`
+// says more. homes auto is the device. precision auto is bf16 when the machine multiplies it faster
+// (`fast_bf16`), else float32; state auto is exact, gradients auto float32. compact needs bf16
+// weights (Exit::usage). REQUIRES: one count or more, all positive; sequence positive.
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
              std::int64_t sequence, bool fast_bf16 = false);
 

@@ -66,6 +66,19 @@ TEST(Plan, a_micro_batch_divides_the_step) {
   EXPECT_EQ(error_of({.micro_batch = 6}, {12}), "no error");
 }
 
+TEST(Plan, layer_major_has_passes) {
+  EXPECT_EQ(resolve({}, {6}, 128).passes, 0);
+  EXPECT_EQ(resolve({.schedule = "layer-major"}, {6}, 128).passes, 1);
+  EXPECT_EQ(resolve({.schedule = "layer-major", .passes = 3}, {6}, 128).passes, 3);
+  EXPECT_EQ(error_of({.passes = 3}, {12}),
+            "sluice: error: micro-batch-major makes one pass for every micro-batch\n"
+            "  where: plan.passes\n"
+            "  expected: \"auto\", or another schedule\n"
+            "  found: 3\n"
+            "  try: plan.schedule = \"layer-major\"\n"
+            "  try: plan.passes = \"auto\"\n");
+}
+
 TEST(Plan, numbers_are_not_negative) {
   EXPECT_EQ(error_of({.head_chunk = -1}, {12}),
             "sluice: error: plan.head_chunk cannot be negative\n"

@@ -22,8 +22,11 @@ struct Plumbing {
   std::shared_ptr<const ModelGraphs> model;
   BatchLayout batch;
   std::array<Segments, layer_kinds> training, forward_only;
-  std::vector<std::int64_t> stash_base;  // per layer
+  std::vector<std::int64_t> stash_base;  // per layer, of its first micro-batch's
   std::int64_t carry_bytes = 0;
+
+  std::int64_t stash_bytes(LayerKind kind) const;  // of one micro-batch, in whole blobs
+  std::int64_t slot_bytes() const { return align_up(batch.bytes, blob_alignment); }
 
  private:
   // Bytes of frame that the lists of one kind need.

@@ -134,13 +134,17 @@ class ProgramPrinter {
 
   std::string memory(const Action& action) const {
     if (action.phase == Phase::load)
-      return fmt::format("staging -> batch slot {}", action.micro % batch_slots);
-    const OpList& list = program_.lists[static_cast<std::size_t>(action.list)];
-    const Binding& binding = program_.bindings[static_cast<std::size_t>(action.binding)];
+      return fmt::format("staging -> batch slot {}", program_.slot_of(action.micro));
+    if (action.copies()) {
+      const std::string slot = fmt::format("{} slot {}", name_of(action.kind),
+                                           set_.residency->slot(action.layer, action.kind));
+      return action.phase == Phase::fetch ? "host -> " + slot : slot + " -> host";
+    }
+    const OpList& list = program_.list_of(action);
     std::set<Region> reads, writes;
     for (const Op& op : list.ops)
       for_each_operand(op, [&](Id id, Access access) {
-        const std::int64_t offset = binding.offsets[static_cast<std::size_t>(id)];
+        const std::int64_t offset = list.values[static_cast<std::size_t>(id)].in(action.at);
         if (offset < 0) return;
         const Region region = region_of(set_.memory, offset);
         if (access == Access::read || access == Access::update) reads.insert(region);
@@ -160,11 +164,9 @@ class ProgramPrinter {
     for (const Wait& wait : action.waits) {
       if (wait.action >= 0)
         words.push_back(fmt::format("#{} {}", wait.action, program_.action_name(wait.action)));
-      else if (wait.milestone == Milestone::end)
-        words.emplace_back("the previous run");
       else
-        words.push_back(fmt::format("the previous run's last read of slot {}",
-                                    static_cast<int>(wait.milestone)));
+        words.push_back(
+            fmt::format("the previous run's {}", set_.marks.name(wait.mark, *program_.model)));
     }
     return joined(words, ", ");
   }
@@ -192,10 +194,11 @@ std::vector<Blobs> blobs_of(const ProgramSet& set) {
     const LayerGraph& graph = model.of(model.kind_of(layer));
     for (const Value& value : graph.values) {
       if (value.owner != graph.kind || value.kind == ValueKind::global) continue;
-      const Place place = set.residency->find(model, layer, value);
+      const Place place = set.residency->find(graph.kind, value);
       if (place.known())
         out[static_cast<std::size_t>(layer)][static_cast<std::size_t>(place.region)].add(
-            set.memory.base(place.region) + place.offset, value_bytes(value.type));
+            set.memory.base(place.region) + set.residency->blob(layer, place.region) + place.offset,
+            value_bytes(value.type));
     }
   }
   for (const Program& program : set.programs) {
@@ -203,12 +206,14 @@ std::vector<Blobs> blobs_of(const ProgramSet& set) {
     for (const Action& action : program.actions) {
       if (action.phase != Phase::input_grad && action.phase != Phase::weight_grad) continue;
       const LayerGraph& graph = model.of(model.kind_of(action.layer));
-      const auto& offsets = program.bindings[static_cast<std::size_t>(action.binding)].offsets;
-      for (std::size_t v = 0; v < offsets.size(); ++v)
-        if (offsets[v] >= 0 && static_cast<Id>(v) != graph.carry_out &&  // kept by the layer above
-            region_of(set.memory, offsets[v]) == Region::stash)
+      const std::vector<Spot>& spots = program.list_of(action).values;
+      for (std::size_t v = 0; v < spots.size(); ++v) {
+        const std::int64_t at = spots[v].in(action.at);
+        if (at >= 0 && static_cast<Id>(v) != graph.carry_out &&  // kept by the layer above
+            region_of(set.memory, at) == Region::stash)
           out[static_cast<std::size_t>(action.layer)][static_cast<std::size_t>(Region::stash)].add(
-              offsets[v], value_bytes(graph.values[v].type));
+              at, value_bytes(graph.values[v].type));
+      }
     }
   }
   return out;

@@ -2,13 +2,46 @@
 
 namespace sluice {
 
-std::string_view name_of(Lane lane) { return lane == Lane::compute ? "compute" : "in"; }
+std::string_view name_of(Lane lane) {
+  static constexpr std::string_view names[] = {"compute", "in", "out"};
+  return names[static_cast<std::size_t>(lane)];
+}
+
+Marks::Marks(int batch_slots, const Residency& residency, int layers) : count_(batch_slots) {
+  for (int kind = 0; kind < blob_kinds; ++kind) {
+    first_slot_[static_cast<std::size_t>(kind)] = count_;
+    count_ += 2 * residency.slots(static_cast<Kind>(kind));
+  }
+  first_home_ = count_;
+  count_ += layers * blob_kinds;
+}
+
+Lane Marks::lane(Mark mark) const {
+  if (mark < first_slot_[0]) return Lane::compute;
+  if (mark >= first_home_) return Lane::out;
+  return (mark - first_slot_[0]) % 2 == 0 ? Lane::compute : Lane::out;
+}
+
+std::string Marks::name(Mark mark, const ModelGraphs& model) const {
+  if (mark < first_slot_[0]) return fmt::format("last read of slot {}", mark);
+  if (mark >= first_home_)
+    return fmt::format("last leave of {} {}",
+                       name_of(static_cast<Kind>((mark - first_home_) % blob_kinds)),
+                       model.layer_name((mark - first_home_) / blob_kinds));
+  int kind = blob_kinds - 1;
+  while (first_slot_[static_cast<std::size_t>(kind)] > mark) --kind;
+  const int offset = mark - first_slot_[static_cast<std::size_t>(kind)];
+  return fmt::format("last {} {} slot {}", offset % 2 == 0 ? "use of" : "leave from",
+                     name_of(static_cast<Kind>(kind)), offset / 2);
+}
 
 std::string Program::action_name(int index) const {
   const Action& action = actions[static_cast<std::size_t>(index)];
   if (action.phase == Phase::load) return fmt::format("load micro {}", action.micro);
   if (action.phase == Phase::finish) return "finish";
   const std::string layer = model->layer_name(action.layer);
+  if (action.phase == Phase::fetch || action.phase == Phase::leave)
+    return fmt::format("{} {} {}", name_of(action.phase), name_of(action.kind), layer);
   if (action.phase == Phase::update || action.phase == Phase::derive || action.phase == Phase::norm)
     return fmt::format("{} {}", name_of(action.phase), layer);
   return fmt::format("{} {} micro {}", name_of(action.phase), layer, action.micro);
@@ -26,11 +59,16 @@ const Program& ProgramSet::named(std::string_view name) const {
 
 std::int64_t ProgramSet::offset(int layer, std::string_view value) const {
   const LayerGraph& graph = model->of(model->kind_of(layer));
-  const Place place = residency->find(*model, layer, graph[graph.require_value(value)]);
-  require(place.known(), [&] {
+  const Value& wanted = graph[graph.require_value(value)];
+  const int owner = residency->owner_of(graph.kind, layer, wanted);
+  const Place place = residency->find(graph.kind, wanted);
+  require(place.known() && owner >= 0, [&] {
     return Error(fmt::format("{} of {} does not outlive a step", value, model->layer_name(layer)));
   });
-  return memory.base(place.region) + place.offset;
+  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+    if (place.region == region_of(kind) && residency->home(owner, kind) >= 0)
+      return memory.total() + residency->home(owner, kind) + place.offset;
+  return memory.base(place.region) + residency->blob(owner, place.region) + place.offset;
 }
 
 std::int64_t ProgramSet::global_offset(const std::string& name) const {

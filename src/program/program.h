@@ -4,6 +4,7 @@
 // Life of a value: from its first writer's start to the wait that joins its last reader.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,43 +13,64 @@
 #include "graph/graph.h"
 #include "graph/recompute.h"
 #include "parallel/schedule.h"
+#include "program/place.h"
 #include "program/residency.h"
 
 namespace sluice {
 
-enum class Lane : std::uint8_t { compute, in, count };
+enum class Lane : std::uint8_t { compute, in, out, count };
 inline constexpr int lanes = static_cast<int>(Lane::count);
 std::string_view name_of(Lane lane);
 
-// A milestone of a run that the next run may wait for, whatever program that is.
-enum class Milestone : std::uint8_t { slot_0_read, slot_1_read, end, count };
+// What the runs before may still be busy with: the last read of a batch slot, the last use of a
+// ring's slot, the last time it was emptied, and the last time a layer's blob came home. Numbers
+// are those of Marks.
+using Mark = int;
 
-// This action starts only after another one has ended: an action of this run, or a milestone of the
-// run before (whichever program it was).
+// This action starts only after another one has ended: an action of this run, or the last one of
+// any run before that set a mark.
 struct Wait {
-  int action = -1;  // index into Program::actions; -1: `milestone` of the previous run
-  Milestone milestone = Milestone::end;
+  int action = -1;  // index into Program::actions; -1: of the runs before
+  Mark mark = -1;
   bool operator==(const Wait&) const = default;
 };
 
-// Bytes of the arena that nobody needs after op `op` of an action: what poison mode fills with NaN.
+// Numbers the marks of a ProgramSet.
+class Marks {
+ public:
+  Marks() = default;
+  Marks(int batch_slots, const Residency& residency, int layers);
+
+  Mark read(int batch_slot) const { return batch_slot; }
+  Mark used(Kind kind, int slot) const { return first_slot_[index(kind)] + 2 * slot; }
+  Mark emptied(Kind kind, int slot) const { return used(kind, slot) + 1; }
+  Mark home(Kind kind, int layer) const { return first_home_ + layer * blob_kinds + index(kind); }
+  int count() const { return count_; }
+  Lane lane(Mark mark) const;
+  std::string name(Mark mark, const ModelGraphs& model) const;  // "last read of slot 0"
+
+ private:
+  static int index(Kind kind) { return static_cast<int>(kind); }
+
+  std::array<int, blob_kinds> first_slot_{};
+  int first_home_ = 0, count_ = 0;
+};
+
+// Bytes that nobody needs after op `op` of an action: what poison mode fills with NaN.
 struct FreedRange {
   int op;
-  std::int64_t offset, bytes;
+  Spot spot;
+  std::int64_t bytes;
 };
 
-// Where the values of an op list lie in one (layer, batch slot): arena offsets, -1 when absent.
-struct Binding {
-  std::vector<std::int64_t> offsets;    // per value of the layer's graph
-  std::vector<std::int64_t> workspace;  // per op
-  std::vector<FreedRange> freed;
-};
-
-// An op list shared by all layers of a kind.
+// An op list shared by all layers of a kind, and where its operands lie.
 struct OpList {
   std::string name;  // "block.forward"
   LayerKind kind = LayerKind::block;
   std::vector<Op> ops;
+  std::vector<Spot> values;             // per value of the layer's graph
+  std::vector<std::int64_t> workspace;  // per op, from Base::frame; -1: none
+  std::vector<FreedRange> freed;
 };
 
 struct Action {
@@ -57,10 +79,15 @@ struct Action {
   int layer = 0;
   int micro = 0;
   bool first = true;  // accumulators start anew
-  int list = -1;      // index into Program::lists; -1 for load
-  int binding = -1;
-  std::int64_t load_offset = -1, load_bytes = 0;  // of a load: its slot
+  int list = -1;      // index into Program::lists; -1 for a copy
+  Bases at;
+  // Of a copy: what, and offsets in the arena or, from its end on, in host memory. A load comes
+  // from the batch's staging block.
+  Kind kind = Kind::count;
+  std::int64_t from = -1, to = -1, bytes = 0;
   std::vector<Wait> waits;
+
+  bool copies() const { return list < 0; }
 };
 
 struct Program {
@@ -69,12 +96,20 @@ struct Program {
   std::shared_ptr<const ModelGraphs> model;
   BatchLayout batch;
   int micro_batches = 0;
+  int at_once = 1;  // micro-batches of one pass
   std::vector<OpList> lists;
-  std::vector<Binding> bindings;
   std::vector<Action> actions;
-  int milestones[static_cast<int>(Milestone::count)] = {-1, -1,
-                                                        -1};  // action; -1: not in this program
+  // Per mark: the last action here that sets it; -1: none does.
+  std::vector<int> marks;
+  // Whether it begins, and ends, with every blob at home and no update pending.
+  bool begins_settled = true, ends_settled = true;
 
+  // Passes take turns with two sets of batch slots.
+  int slots() const { return 2 * at_once; }
+  int slot_of(int micro) const { return micro / at_once % 2 * at_once + micro % at_once; }
+  const OpList& list_of(const Action& action) const {
+    return lists[static_cast<std::size_t>(action.list)];
+  }
   std::string action_name(int action) const;  // "forward block 3 micro 1"
 };
 
@@ -82,13 +117,15 @@ struct Program {
 struct ProgramSet {
   MemoryMap memory;
   Workers workers;  // what workspaces were sized for
+  Marks marks;
   std::vector<Program> programs;
   std::shared_ptr<const Residency> residency;
   std::shared_ptr<const ModelGraphs> model;  // the one that residency was made of
 
   const Program& named(std::string_view name) const;
   int index_of(std::string_view name) const;  // throws when absent
-  // Arena offset of a value that outlives a step.
+  // Offset of a value that outlives a step: in the arena, or from its end on in host memory when it
+  // is at home there.
   std::int64_t offset(int layer, std::string_view value) const;
   std::int64_t global_offset(const std::string& name) const;
 };

@@ -34,6 +34,17 @@ std::string_view name_of(Region region) {
   return names[static_cast<std::size_t>(region)];
 }
 
+Region region_of(Kind kind) {
+  static constexpr Region regions[] = {Region::weights, Region::gradients, Region::optimizer};
+  return regions[static_cast<std::size_t>(kind)];
+}
+
+std::int64_t MemoryMap::reserve_host(std::int64_t bytes) {
+  const std::int64_t offset = host_;
+  host_ += align_up(bytes, blob_alignment);
+  return offset;
+}
+
 std::int64_t MemoryMap::reserve(Region region, std::int64_t bytes, std::int64_t alignment) {
   std::int64_t& size = sizes_[static_cast<std::size_t>(region)];
   const std::int64_t offset = align_up(size, alignment);
@@ -55,10 +66,13 @@ std::int64_t MemoryMap::base(Region region) const {
 
 std::int64_t MemoryMap::total() const { return base(Region::count); }
 
-Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& memory)
-    : layers_(models.front()->layer_count()) {
+Residency::Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes,
+                     MemoryMap& memory)
+    : layers_(models.front()->layer_count()), homes_(homes) {
   const ModelGraphs& model = *models.front();
-  places_.resize(static_cast<std::size_t>(layers_));
+  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
+    lay_out(model.of(kind));
+  place_rings(memory);
   std::int64_t norms = 0;
   for (int layer = 0; layer < layers_; ++layer) {
     first_norm_.push_back(norms);
@@ -68,17 +82,55 @@ Residency::Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& m
   place_globals(models, memory);
 }
 
-void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memory) {
-  const LayerGraph& graph = model.of(model.kind_of(layer));
-  std::array<bool, static_cast<std::size_t>(Region::count)> begun{};
+void Residency::lay_out(const LayerGraph& graph) {
+  Blobs& bytes = bytes_[static_cast<std::size_t>(graph.kind)];
   for (const Value& value : graph.values) {
     Region region;
     if (value.owner != graph.kind || !blob_region(value.kind, region)) continue;
-    bool& started = begun[static_cast<std::size_t>(region)];
-    const std::int64_t alignment = started ? tensor_alignment : blob_alignment;
-    started = true;
-    const std::int64_t offset = memory.reserve(region, value_bytes(value.type), alignment);
-    places_[static_cast<std::size_t>(layer)][value.name] = {region, offset};
+    std::int64_t& end = bytes[static_cast<std::size_t>(region)];
+    places_[static_cast<std::size_t>(graph.kind)][value.name] = {region, end};
+    end = align_up(end + value_bytes(value.type), tensor_alignment);
+  }
+}
+
+// Packed weights exist where the weights are: their ring goes with the weights'.
+void Residency::place_rings(MemoryMap& memory) {
+  rings_.fill(-1);
+  for (int k = 0; k < blob_kinds; ++k) {
+    const auto kind = static_cast<Kind>(k);
+    int& slots = slots_[static_cast<std::size_t>(k)];
+    slots = std::min(homes_.slots[static_cast<std::size_t>(k)], homes_.streaming(kind));
+    const auto ring = [&](Region region) {
+      const std::int64_t bytes = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
+      if (slots > 0 && bytes > 0)
+        rings_[static_cast<std::size_t>(region)] =
+            memory.reserve(region, slots * bytes, blob_alignment);
+    };
+    ring(region_of(kind));
+    if (kind == Kind::weights) ring(Region::derived);
+  }
+}
+
+void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memory) {
+  const LayerKind layer_kind = model.kind_of(layer);
+  Blobs& blobs = blobs_.emplace_back();
+  at_home_.emplace_back().fill(-1);
+  for (const Region region :
+       {Region::weights, Region::gradients, Region::optimizer, Region::derived}) {
+    std::int64_t& blob = blobs[static_cast<std::size_t>(region)];
+    blob = -1;
+    const std::int64_t bytes = blob_bytes(layer_kind, region);
+    if (bytes == 0) continue;
+    const Kind kind = region == Region::gradients   ? Kind::gradients
+                      : region == Region::optimizer ? Kind::optimizer
+                                                    : Kind::weights;
+    if (const int through = slot(layer, kind); through >= 0) {
+      blob = rings_[static_cast<std::size_t>(region)] + through * align_up(bytes, blob_alignment);
+      if (region != Region::derived)
+        at_home_.back()[static_cast<std::size_t>(kind)] = memory.reserve_host(bytes);
+    } else {
+      blob = memory.reserve(region, bytes, blob_alignment);
+    }
   }
 }
 
@@ -93,9 +145,16 @@ void Residency::place_globals(const std::vector<const ModelGraphs*>& models, Mem
     globals_[name] = {Region::globals, memory.reserve(Region::globals, bytes)};
 }
 
-int Residency::layer_of(LayerKind owner, int layer) const {
-  if (owner == LayerKind::embedding) return 0;
-  return owner == LayerKind::head ? layers_ - 1 : layer;
+int Residency::owner_of(LayerKind kind, int layer, const Value& value) const {
+  Region region;
+  if (!blob_region(value.kind, region)) return -1;
+  if (value.owner == kind) return layer;
+  if (value.owner == LayerKind::embedding) return 0;
+  return value.owner == LayerKind::head ? layers_ - 1 : -1;
+}
+
+std::int64_t Residency::blob(int layer, Region region) const {
+  return blobs_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(region)];
 }
 
 Place Residency::global(const std::string& name) const {
@@ -103,19 +162,34 @@ Place Residency::global(const std::string& name) const {
   return found == globals_.end() ? Place{} : found->second;
 }
 
-Place Residency::find(const ModelGraphs& model, int layer, const Value& value) const {
-  if (value.kind == ValueKind::global) {
-    Place place = global(value.name);
-    if (value.name == "norms" && layer < layers_)
-      place.offset += norm_index(layer) * static_cast<std::int64_t>(sizeof(double));
-    return place;
-  }
-  if (layer >= layers_) return {};
-  const bool borrowed = value.owner != model.kind_of(layer);
-  const auto& layer_places =
-      places_[static_cast<std::size_t>(borrowed ? layer_of(value.owner, layer) : layer)];
-  const auto found = layer_places.find(borrowed ? value.owner_name : value.name);
-  return found == layer_places.end() ? Place{} : found->second;
+std::int64_t Residency::blob_bytes(LayerKind kind, Region region) const {
+  return bytes_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(region)];
+}
+
+std::int64_t Residency::home(int layer, Kind kind) const {
+  return at_home_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(kind)];
+}
+
+int Residency::slot(int layer, Kind kind) const {
+  const int block = layer - 1;
+  if (block < 0 || layer == layers_ - 1 || homes_.of(kind, block) == Tier::device) return -1;
+  return homes_.index_of(kind, block) % slots(kind);
+}
+
+int Residency::streaming_layer(Kind kind, int index) const {
+  for (int block = 0; block < layers_ - 2; ++block)
+    if (homes_.of(kind, block) != Tier::device && homes_.index_of(kind, block) == index)
+      return block + 1;
+  return -1;
+}
+
+Place Residency::find(LayerKind kind, const Value& value) const {
+  if (value.kind == ValueKind::global) return global(value.name);
+  Region region;
+  if (!blob_region(value.kind, region)) return {};
+  const auto& places = places_[static_cast<std::size_t>(value.owner)];
+  const auto found = places.find(value.owner == kind ? value.name : value.owner_name);
+  return found == places.end() ? Place{} : found->second;
 }
 
 const BatchLayout::Field* BatchLayout::find(std::string_view name) const {

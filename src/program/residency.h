@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "program/tiers.h"
 
 namespace sluice {
 
@@ -32,6 +33,7 @@ enum class Region : std::uint8_t {
   count,
 };
 std::string_view name_of(Region region);
+Region region_of(Kind kind);
 
 inline std::int64_t align_up(std::int64_t value, std::int64_t to) {
   return (value + to - 1) / to * to;
@@ -50,39 +52,64 @@ class MemoryMap {
   void at_least(Region region, std::int64_t bytes);
   std::int64_t bytes(Region region) const { return sizes_[static_cast<std::size_t>(region)]; }
   std::int64_t base(Region region) const;  // offset of the region in the arena
-  std::int64_t total() const;
+  std::int64_t total() const;              // bytes of the arena
+  // The same for host memory, whose offsets are counted on from the arena's end.
+  std::int64_t reserve_host(std::int64_t bytes);
+  std::int64_t host_bytes() const { return host_; }
 
  private:
   std::array<std::int64_t, static_cast<std::size_t>(Region::count)> sizes_{};
+  std::int64_t host_ = 0;
 };
 
-// A place relative to its region, so that regions may still grow.
+// A place relative to its region (of globals) or to a layer's blob in it.
 struct Place {
   Region region = Region::frame;
   std::int64_t offset = -1;
   bool known() const { return offset >= 0; }
 };
 
-// Places of weights, gradients, moments, derived weights (per layer and name) and of global tables.
+// Places of weights, gradients, state and derived weights within the blobs of each kind of layer,
+// of the blobs in their regions, and of global tables.
 class Residency {
  public:
   // The first model owns the weights (and gradients and optimizer state, when it has them); the
   // others share its weights and may bring further global tables.
-  Residency(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
+  Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes, MemoryMap& memory);
 
-  // The place of a value that outlives a step, seen from `layer`; unknown for all others. Borrowed
-  // values (a tied weight) resolve to their owner's place.
-  Place find(const ModelGraphs& model, int layer, const Value& value) const;
+  // The place of a value that outlives a step, as layers of `kind` see it; unknown for all others.
+  // Borrowed values (a tied weight) have their owner's place.
+  Place find(LayerKind kind, const Value& value) const;
   Place global(const std::string& name) const;
+  // The layer whose blob a value of `layer` lies in; -1: in none.
+  int owner_of(LayerKind kind, int layer, const Value& value) const;
+  // Where a layer's blob begins in its region, when it is on the device: its own place, or the slot
+  // it passes through. -1: it has none.
+  std::int64_t blob(int layer, Region region) const;
+  std::int64_t blob_bytes(LayerKind kind, Region region) const;  // in whole alignment
+  // Where a blob that streams is at home, counted from the begin of host memory; -1: on the device.
+  std::int64_t home(int layer, Kind kind) const;
+  int slot(int layer, Kind kind) const;  // of its ring; -1: it does not stream
+  int slots(Kind kind) const { return slots_[static_cast<std::size_t>(kind)]; }
+  int streaming(Kind kind) const { return homes_.streaming(kind); }
+  int streaming_layer(Kind kind, int index) const;  // the layer with that index among them
   std::int64_t norm_index(int layer) const { return first_norm_[static_cast<std::size_t>(layer)]; }
-  int layer_of(LayerKind owner, int layer) const;
 
  private:
+  using Blobs = std::array<std::int64_t, static_cast<std::size_t>(Region::count)>;
+  void lay_out(const LayerGraph& graph);  // places within blobs
+  void place_rings(MemoryMap& memory);
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
   void place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
 
   int layers_;
-  std::vector<std::map<std::string, Place>> places_;  // per layer
+  Homes homes_;
+  std::array<int, blob_kinds> slots_{};
+  std::array<std::map<std::string, Place>, layer_kinds> places_;  // within blobs
+  std::array<Blobs, layer_kinds> bytes_{};                        // of blobs
+  std::vector<Blobs> blobs_;                                      // per layer
+  Blobs rings_{};                                                 // where each begins
+  std::vector<std::array<std::int64_t, blob_kinds>> at_home_;     // per layer
   std::map<std::string, Place> globals_;
   std::vector<std::int64_t> first_norm_;
 };
@@ -99,7 +126,5 @@ struct BatchLayout {
   const Field* find(std::string_view name) const;
 };
 BatchLayout batch_layout(const ModelGraphs& model);
-
-inline constexpr int batch_slots = 2;
 
 }  // namespace sluice

@@ -1,5 +1,7 @@
 #include "program/validate.h"
 
+#include <map>
+
 #include "program/accesses.h"
 #include "program/happens_before.h"
 
@@ -9,11 +11,13 @@ namespace {
 // What lies in one span of the arena, and who touched it last.
 struct Content {
   int writer = -1;  // node; -1: nobody in these two runs
-  int run = -1, micro = -1;
+  // The value, wherever it was copied from: when it was made, and by which node; -1: before these
+  // two runs.
+  int run = -1, micro = -1, version = -1;
   bool scratch = false;
   Meaning meaning;
-  std::array<int, lanes> reader = {-1, -1};  // per lane, the last since the writer
-  int serial = -1;                           // the op that touched it last, to find aliases
+  std::array<int, lanes> reader = {-1, -1, -1};  // per lane, the last since the writer
+  int serial = -1;                               // the op that touched it last, to find aliases
   Meaning alias;
 };
 
@@ -29,27 +33,29 @@ class Validator {
   void run() {
     for (const int node : order_.order()) {
       const Action& action = order_.action(node);
-      if (action.phase == Phase::load) {
-        access(node, action, accesses_.load(action));
+      const int run = order_.run_of(node);
+      if (action.copies()) {
+        copy(node, action);
         continue;
       }
-      for (const Touch& touch : accesses_.of(order_.run_of(node), action)) {
+      for (Touch touch : accesses_.of(run, action)) {
         if (touch.op != op_ || node != node_) ++serial_;
         op_ = touch.op;
         node_ = node;
-        access(node, action, touch);
+        touch.meaning = Accesses::meaning(action, touch);
+        access(node, action, touch, accesses_.spans_of(action, touch));
       }
     }
   }
 
  private:
-  void access(int node, const Action& action, const Touch& touch) {
+  void access(int node, const Action& action, const Touch& touch, const Spans& spans) {
     const bool reads = touch.reads && !(touch.accumulates && action.first);
-    for (int span = touch.first_span; span < touch.last_span; ++span) {
+    for (int span = spans.first; span < spans.last; ++span) {
       Content& content = contents_[static_cast<std::size_t>(span)];
       check_order(node, touch, content, span);
-      if (touch.op >= 0 && action.phase != Phase::load) check_alias(node, touch, content, span);
-      if (reads) check_found(node, action, touch, content, span);
+      if (touch.op >= 0) check_alias(node, touch, content, span);
+      if (reads) check_found(node, action, touch, content, spans, span);
       if (touch.writes)
         write(node, action, touch, content);
       else
@@ -57,13 +63,61 @@ class Validator {
     }
   }
 
-  void write(int node, const Action& action, const Touch& touch, Content& content) const {
+  // Bytes move, and what they mean with them.
+  void copy(int node, const Action& action) {
+    const Spans to = accesses_.copied_to(action);
+    const bool load = action.phase == Phase::load;
+    const Spans from = load ? to : accesses_.copied_from(action);
+    const Touch reading = touch_of_copy(false), writing = touch_of_copy(true);
+    if (to.last - to.first != from.last - from.first)
+      report(fmt::format("{} copies between places that are not alike", order_.name(node)),
+             to.first, {});
+    for (int i = 0; i < to.last - to.first; ++i) {
+      Content& target = contents_[static_cast<std::size_t>(to.first + i)];
+      check_order(node, writing, target, to.first + i);
+      if (load) {
+        write(node, action, writing, target);
+        continue;
+      }
+      Content& source = contents_[static_cast<std::size_t>(from.first + i)];
+      check_order(node, reading, source, from.first + i);
+      source.reader[static_cast<std::size_t>(action.lane)] = node;
+      target = source;
+      target.writer = node;
+      target.reader.fill(-1);
+    }
+  }
+
+  Touch touch_of_copy(bool writes) const {
+    return {.op = -1,
+            .reads = !writes,
+            .writes = writes,
+            .accumulates = false,
+            .scratch = false,
+            .spot = {},
+            .bytes = 0,
+            .meaning = accesses_.batch_data(),
+            .relative = false};
+  }
+
+  void write(int node, const Action& action, const Touch& touch, Content& content) {
+    if (outlives_a_run(touch.meaning) && !touch.scratch) newest(touch.meaning) = node;
+    content.version = node;
     content.writer = node;
     content.run = order_.run_of(node);
     content.micro = action.micro;
     content.scratch = touch.scratch;
     content.meaning = touch.meaning;
     content.reader.fill(-1);
+  }
+
+  static bool outlives_a_run(const Meaning& meaning) {
+    return meaning.kind == ValueKind::weight || meaning.kind == ValueKind::gradient ||
+           meaning.kind == ValueKind::state || meaning.kind == ValueKind::derived;
+  }
+  // The node that made the newest version of a value; -1: none in these two runs.
+  int& newest(const Meaning& meaning) {
+    return newest_.try_emplace({meaning.name, meaning.layer}, -1).first->second;
   }
 
   void check_order(int node, const Touch& touch, const Content& content, int span) const {
@@ -86,10 +140,10 @@ class Validator {
   }
 
   void check_found(int node, const Action& action, const Touch& touch, Content& content,
-                   int span) const {
+                   const Spans& spans, int span) {
     switch (touch.meaning.kind) {
       case ValueKind::batch:
-        return check_batch(node, action, touch, content, span);
+        return check_batch(node, action, touch, content, spans, span);
       case ValueKind::activation:
       case ValueKind::carry:
         if (!is_meant(touch, content) || content.run != order_.run_of(node) ||
@@ -104,6 +158,10 @@ class Validator {
     if (content.scratch || !(content.meaning == touch.meaning) ||
         !is_complete(node, action, touch, content))
       report_lost(node, touch, content, span);
+    if (outlives_a_run(touch.meaning) && newest(touch.meaning) != content.version)
+      report(fmt::format("{} reads {} as it was before {}", order_.name(node),
+                         label(node, touch.meaning), order_.name(newest(touch.meaning))),
+             span, "an older copy");
   }
 
   // Sums grow by one micro-batch at a time, in order; what closes a step reads them when the last
@@ -126,14 +184,14 @@ class Validator {
 
   // A field of the batch lies where the load of the same run and micro-batch put it.
   void check_batch(int node, const Action& action, const Touch& touch, const Content& content,
-                   int span) const {
+                   const Spans& spans, int span) const {
     const bool loaded = content.writer >= 0 && content.meaning.kind == ValueKind::batch &&
                         content.run == order_.run_of(node) && content.micro == action.micro;
     if (!loaded) report_lost(node, touch, content, span);
     const Program& program = order_.program_of(node);
     const BatchLayout::Field* field = program.batch.find(accesses_.name(touch.meaning));
-    const std::int64_t slot = order_.action(content.writer).load_offset;
-    if (field == nullptr || accesses_.begin(touch.first_span) != slot + field->offset)
+    const std::int64_t slot = order_.action(content.writer).to;
+    if (field == nullptr || accesses_.begin(spans.first) != slot + field->offset)
       report_lost(node, touch, content, span);
   }
 
@@ -181,6 +239,7 @@ class Validator {
   Accesses accesses_;
   HappensBefore order_;
   std::vector<Content> contents_;
+  std::map<std::pair<int, int>, int> newest_;  // by name and layer
   int serial_ = 0, op_ = -1, node_ = -1;
 };
 
@@ -192,7 +251,8 @@ void validate(const ProgramSet& set, const Program& before, const Program& progr
 
 void validate(const ProgramSet& set) {
   for (const Program& before : set.programs)
-    for (const Program& program : set.programs) validate(set, before, program);
+    for (const Program& program : set.programs)
+      if (before.ends_settled == program.begins_settled) validate(set, before, program);
 }
 
 }  // namespace sluice

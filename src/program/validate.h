@@ -15,12 +15,14 @@ namespace sluice {
 //  - when a read would find nothing, another value, or the same value of another micro-batch or
 //    run: reader, value and the action that wrote those bytes are named. Scratch memory and freed
 //    ranges (what poison mode fills) count as writes of nothing;
+//  - when a read finds an older version of a value that outlives a run: copies carry what they
+//    copy;
 //  - when a sum takes its micro-batches out of order or is read before the last one is in;
 //  - when an operand or its scratch has no place, or lies outside the arena;
 //  - when lanes wait for each other for ever.
 void validate(const ProgramSet& set, const Program& before, const Program& program);
 
-// Every program of the set behind every program of the set.
+// Every program of the set behind every program of the set that may run before it.
 void validate(const ProgramSet& set);
 
 }  // namespace sluice

@@ -6,8 +6,8 @@
 
 namespace sluice {
 
-ProgramSet assemble_training(const ModelConfig& config, const OptimConfig& optim,
-                             const Parametrization& scales, const TrainingOptions& options) {
+ProgramSpec training_spec(const ModelConfig& config, const OptimConfig& optim,
+                          const Parametrization& scales, const TrainingOptions& options) {
   auto model = std::make_shared<ModelGraphs>(
       build_forward(config, options.shape, scales, options.head_chunk, options.numerics));
   freeze(*model, config, split_patterns(optim.freeze));
@@ -18,10 +18,16 @@ ProgramSet assemble_training(const ModelConfig& config, const OptimConfig& optim
   ProgramSpec spec{std::move(model), true, {}, options.build};
   if (options.sample_rows > 0)
     spec.cached = cached_models(config, scales, options.sample_rows, options.numerics);
-  return build_programs(spec);
+  return spec;
 }
 
-ProgramSet assemble_training(const Config& config, const Plan& plan, int threads) {
+Homes homes_of(const Plan& plan, const ModelConfig& model) {
+  Homes homes = parse_homes(plan.homes, static_cast<int>(model.layers));
+  homes.slots.fill(plan.slots);
+  return homes;
+}
+
+ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   TrainingOptions options;
   options.shape = {plan.micro_batch, config.batch.sequence};
   options.head_chunk = plan.head_chunk;
@@ -32,11 +38,13 @@ ProgramSet assemble_training(const Config& config, const Plan& plan, int threads
   options.build.micro_batches = static_cast<int>(plan.micro_batches);
   options.build.later_micro_batches.assign(plan.later_micro_batches.begin(),
                                            plan.later_micro_batches.end());
+  options.build.passes = static_cast<int>(plan.passes);
+  options.build.homes = homes_of(plan, config.model);
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.sample_rows = config.run.sample_every > 0 ? 1 : 0;
   try {
-    return assemble_training(config.model, config.optim, standard_parametrization(), options);
+    return training_spec(config.model, config.optim, standard_parametrization(), options);
   } catch (Error& e) {
     // Only here do the patterns meet the names of tensors.
     if (e.report().where == "optim.freeze") e.report().where = config.place("optim.freeze");

@@ -16,11 +16,21 @@ struct TrainingOptions {
   std::int64_t sample_rows = 0;  // sequences sampled together while training; 0: none
 };
 
-ProgramSet assemble_training(const ModelConfig& model, const OptimConfig& optim,
-                             const Parametrization& scales, const TrainingOptions& options);
+ProgramSpec training_spec(const ModelConfig& model, const OptimConfig& optim,
+                          const Parametrization& scales, const TrainingOptions& options);
+inline ProgramSet assemble_training(const ModelConfig& model, const OptimConfig& optim,
+                                    const Parametrization& scales, const TrainingOptions& options) {
+  return build_programs(training_spec(model, optim, scales, options));
+}
+
+// Throws Exit::usage, `where` being the key alone, when the plan's homes are not of this model.
+Homes homes_of(const Plan& plan, const ModelConfig& model);
 
 // The same for a config and its resolved plan: what `train` runs and `plan` prints. Memory budgets
 // apart, nothing but `threads` of the machine enters.
-ProgramSet assemble_training(const Config& config, const Plan& plan, int threads);
+ProgramSpec training_spec(const Config& config, const Plan& plan, int threads);
+inline ProgramSet assemble_training(const Config& config, const Plan& plan, int threads) {
+  return build_programs(training_spec(config, plan, threads));
+}
 
 }  // namespace sluice

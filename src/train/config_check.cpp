@@ -3,6 +3,7 @@
 
 #include "backend/cpu/isa.h"
 #include "models/published.h"
+#include "program/tiers.h"
 #include "train/config.h"
 
 namespace sluice {
@@ -146,7 +147,9 @@ Plan plan_of(const Config& config) {
     for (const RunLength::Boundary& boundary : ramp_of(config))
       sequences.push_back(boundary.tokens_per_step / config.batch.sequence);
     const bool fast_bf16 = multiplies_bf16(parse_isa(config.run.isa));
-    return resolve(config.plan, sequences, config.batch.sequence, fast_bf16);
+    Plan plan = resolve(config.plan, sequences, config.batch.sequence, fast_bf16);
+    parse_homes(plan.homes, static_cast<int>(config.model.layers));  // refuses what is none
+    return plan;
   });
 }
 

@@ -5,12 +5,25 @@
 #include <vector>
 
 #include "planner/memory_report.h"
+#include "program/plan.h"
 #include "train/config.h"
 
 namespace sluice {
 
 // Bytes of a training run of `programs` on the CPU with so many threads.
 MemoryBytes memory_of(const ProgramSet& programs, int threads);
+
+// Bytes of each tier.
+struct TierBytes {
+  std::int64_t device = 0, host = 0;
+};
+
+// The plan with homes, slots, passes and recompute chosen for plan.device_memory; what the config
+// says of them stays. Without a budget the plan as it is. Error (memory): none fits, the least that
+// would; or plan.host_memory is too little for the homes.
+Plan placed(const Config& config, const Plan& plan, int threads);
+// The least that this config can do with, and what is then on the host.
+TierBytes least_bytes(const Config& config, const Plan& plan, int threads);
 
 // The mildest changes of the config with which it takes at most `available` bytes; at most three,
 // none when none helps. Builds the programs of each change it tries.

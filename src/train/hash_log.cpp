@@ -29,9 +29,8 @@ void HashLog::after(const Program& program, int index, std::span<const Tensor> v
     ++done_steps_;
     return;
   }
-  const LayerGraph& graph =
-      program.model->of(program.lists[static_cast<std::size_t>(action.list)].kind);
-  const Binding& binding = program.bindings[static_cast<std::size_t>(action.binding)];
+  const OpList& list = program.list_of(action);
+  const LayerGraph& graph = program.model->of(list.kind);
   const std::int64_t stash = programs_->memory.base(Region::stash);
   const std::int64_t stash_end = stash + programs_->memory.bytes(Region::stash);
   for (std::size_t v = 0; v < graph.values.size(); ++v) {
@@ -42,7 +41,8 @@ void HashLog::after(const Program& program, int index, std::span<const Tensor> v
       log("weight", done_steps_, program, action, value, values[v]);
     if (action.phase == Phase::norm && value.kind == ValueKind::gradient)
       log("gradient", done_steps_ + 1, program, action, value, values[v]);
-    const bool kept = binding.offsets[v] >= stash && binding.offsets[v] < stash_end;
+    const std::int64_t at = list.values[v].in(action.at);
+    const bool kept = at >= stash && at < stash_end;
     if (action.phase == Phase::forward && kept && static_cast<Id>(v) != graph.carry_out)
       log("stash", done_steps_ + 1, program, action, value, values[v]);
   }

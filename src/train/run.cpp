@@ -129,11 +129,11 @@ std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
 Exit train(const TrainRequest& request) {
   const Config& config = request.config;
   check_trainable(config);
-  const Plan plan = plan_of(config);
+  const CpuBackend::Options cpu = cpu_options(config);
+  const Plan plan = placed(config, plan_of(config), cpu.threads);
   const Data data(config);
   const TrainingBatches batches(data.train, data.rows(config),
                                 static_cast<std::uint64_t>(config.run.seed));
-  const CpuBackend::Options cpu = cpu_options(config);
   const NumericsKey key = key_of(config, data, plan, cpu.isa);
   RunFiles files(folder_of(request, key), key, request.accepted_changes, request.resume);
   const auto programs =

@@ -21,8 +21,12 @@ class Filtered final : public Backend {
   void run(const Op& op, const Frame& frame) override {
     if (!filter_ || filter_(op, frame.first)) below_.run(op, frame);
   }
+  std::byte* take_host(std::int64_t bytes) override { return below_.take_host(bytes); }
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
     below_.copy_in(device, host, bytes);
+  }
+  void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
+    below_.copy_out(host, device, bytes);
   }
 
  private:
@@ -38,6 +42,9 @@ TrainingOptions training_options(const MachineSpec& spec) {
   out.build.eval_micro_batches = spec.micro_batches;
   out.numerics = spec.numerics;
   out.numerics.dropout = spec.model.dropout > 0;
+  out.build.passes = spec.passes;
+  out.build.homes = parse_homes(spec.homes, static_cast<int>(spec.model.layers));
+  out.build.homes.slots.fill(spec.slots);
   out.build.recompute = spec.recompute;
   out.build.fuse = spec.fuse;
   out.build.workers.threads = spec.threads;

@@ -41,6 +41,9 @@ struct MachineSpec {
   BatchShape shape;  // of a micro-batch
   int micro_batches = 1;
   std::int64_t head_chunk = 4096;
+  int passes = 0;
+  std::string homes = "device";
+  int slots = 3;
   Recompute recompute = Recompute::none;
   Numerics numerics;  // ema and dropout's seed included; dropout is on when the model has some
   bool fuse = true;

@@ -55,6 +55,10 @@ void CpuBackend::copy_in(std::byte* device, const std::byte* host, std::int64_t 
   std::memcpy(device, host, static_cast<std::size_t>(bytes));
 }
 
+void CpuBackend::copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) {
+  std::memcpy(host, device, static_cast<std::size_t>(bytes));
+}
+
 std::span<std::byte> CpuBackend::scratch(int worker) {
   return {scratch_ + scratch_bytes * worker, static_cast<std::size_t>(scratch_bytes)};
 }

@@ -21,7 +21,9 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   std::byte* take(std::int64_t bytes) override;
   void run(const Op& op, const Frame& frame) override;
+  std::byte* take_host(std::int64_t bytes) override { return take(bytes); }
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override;
+  void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override;
 
   Pool& pool() { return pool_; }
   Isa isa() const { return isa_; }

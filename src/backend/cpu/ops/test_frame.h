@@ -26,10 +26,19 @@ inline double stored(DType dtype, double x) {
 
 class TestFrame {
  public:
-  explicit TestFrame(const OpCase& one, Workers workers = {}) : first_(one.first) {
-    for (const RefValue& value : one.frame) {
+  // Cases may share a frame of many values: `operands_only` leaves out what the op does not touch.
+  explicit TestFrame(const OpCase& one, Workers workers = {}, bool operands_only = false)
+      : first_(one.first) {
+    std::vector<bool> used(one.frame.size(), !operands_only);
+    for_each_operand(one.op, [&](Id id, Access) { used[static_cast<std::size_t>(id)] = true; });
+    for (std::size_t i = 0; i < one.frame.size(); ++i) {
+      const RefValue& value = one.frame[i];
       const std::int64_t bytes = value.type.shape.count() * size_of(value.type.dtype);
-      blocks_.push_back(make_block(bytes));
+      blocks_.push_back(make_block(used[i] ? bytes : 0));
+      if (!used[i]) {
+        tensors_.emplace_back();
+        continue;
+      }
       tensors_.emplace_back(blocks_.back().data(), value.type.dtype, value.type.shape);
       write(value.numbers);
     }

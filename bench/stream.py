@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""What does it cost that a model does not fit on the device?
+
+    bench/stream.py [--sluice build/release/sluice] [--rounds 3] [--steps 6] [--out FILE]
+
+Trains a model of many small blocks (48 x 256, bytes, `exact`, 8,192 tokens a step) twice over, in turns: everything on
+the device, and with every block's weights, gradients and optimizer state at home in host memory, passing through
+three slots each. Both go layer by layer with the same micro-batch and the same recompute, so that nothing differs but
+the copies. Prints tokens per second (medians over the steps after the second), their ratio, what moves in a step and
+how long that takes at the memory's copy rate (`sluice doctor`).
+"""
+import argparse
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench" / "peers"))
+import common  # noqa: E402
+
+TOKENS = 8192
+CONFIG = """\
+model = {{ family = "gpt2", layers = 48, width = 256, heads = 4, context = 256, vocab = 257 }}
+data = {{ train = "{corpus}" }}
+batch = {{ tokens = {tokens}, sequence = 256 }}
+optim = {{ lr = 1e-3 }}
+plan = {{ micro_batch = 8, schedule = "layer-major", recompute = "selective", state = "exact" }}
+run = {{ validate_every = 0, save_every = 0 }}
+"""
+
+
+def output_of(*command):
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"$ {' '.join(map(str, command))}\n{done.stderr}exit code {done.returncode}")
+    return done.stdout
+
+
+def prepared(work):
+    """A config beside a corpus of random bytes."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    draw, corpus = random.Random(0), work / "random.bin"
+    with open(corpus, "wb") as out:
+        out.write(b"".join(draw.randrange(256).to_bytes(2, "little") for _ in range(64 * TOKENS)))
+    config = work / "config.toml"
+    config.write_text(CONFIG.format(corpus=corpus, tokens=TOKENS))
+    return config
+
+
+def speeds(sluice, config, homes, steps):
+    """(tokens per second of each step after the second, the run's last digest)."""
+    run = config.parent / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    output_of(sluice, "train", config, "--out", run, f"--plan.homes={homes}", f"--run.tokens={(steps + 2) * TOKENS}")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    digest = [row["digest"] for row in rows if "digest" in row][-1:]
+    return [row["tokens_per_second"] for row in rows if "loss" in row][2:], digest
+
+
+def moved_bytes(plan):
+    """In and out of the device in a steady step of one pass, by docs/decisions/0008."""
+    blocks, slots = 48, plan["slots"]
+    home = plan["memory"]["host"] / blocks  # of one block: weights, gradients and state
+    weights = 2 * 12 * 256 * 256 + 4 * 13 * 256
+    gradients = 2 * weights
+    state = home - weights - gradients
+    into = 2 * (blocks - slots) * weights + (blocks - slots) * gradients + blocks * state
+    return into, blocks * weights + (blocks - slots) * gradients + blocks * state
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sluice", default="build/release/sluice")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "bench" / "stream")
+    parser.add_argument("--out", default="")
+    options = parser.parse_args()
+    lines = []
+
+    def show(line):
+        print(line, flush=True)
+        lines.append(line)
+
+    show("$ bench/stream.py " + " ".join(sys.argv[1:]))
+    show(common.machine())
+    config = prepared(options.work)
+    found, digests = {"device": [], "host": []}, set()
+    for _ in range(options.rounds):
+        for homes, all_speeds in found.items():
+            these, digest = speeds(options.sluice, config, homes, options.steps)
+            all_speeds += these
+            digests.update(digest)
+    plans = {homes: json.loads(output_of(options.sluice, "plan", config, f"--plan.homes={homes}", "--json"))
+             for homes in found}
+    doctor = json.loads(output_of(options.sluice, "doctor", "--quick", "--json"))
+    resident, streamed = (common.median(found[homes]) for homes in ("device", "host"))
+    into, out = moved_bytes(plans["host"])
+    seconds = (into + out) * 2 / doctor["measured"]["copy_one_thread"]  # a copy reads and writes
+    show(f"device memory {plans['device']['device'] / 1e6:.0f} MB resident, {plans['host']['device'] / 1e6:.0f} MB "
+         f"streaming, {plans['host']['memory']['host'] / 1e6:.0f} MB at home on the host")
+    show(f"tokens per second: resident {resident:.0f}, streaming {streamed:.0f}: {streamed / resident:.1%}")
+    show(f"a step moves {into / 1e6:.0f} MB in and {out / 1e6:.0f} MB out: {1e3 * seconds:.0f} ms of copying, one thread "
+         f"alone, of {1e3 * TOKENS / streamed:.0f} ms")
+    show("the same digest" if len(digests) == 1 else f"DIFFERENT DIGESTS: {digests}")
+    if options.out:
+        pathlib.Path(options.out).write_text("\n".join(lines) + "\n")
+    return 0 if len(digests) == 1 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

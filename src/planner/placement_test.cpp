@@ -1,0 +1,67 @@
+#include "planner/placement.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace sluice {
+namespace {
+
+PlacementChoices choices() {
+  return {.blocks = 4,
+          .recompute = {Recompute::none, Recompute::block},
+          .passes = {1, 2, 6},
+          .slots = {3, 2},
+          .homes = "",
+          .resident_passes = 0};
+}
+
+// Ten bytes a blob at home on the device and a slot; stash by micro-batches at once and recompute.
+std::int64_t bytes(const Placement& p) {
+  int off = 0;
+  for (int count = 0; count <= 12; ++count)
+    if (homes_with(count, 4) == p.homes) off = count;
+  const int slots = std::min(off, 3 * p.slots);
+  const std::int64_t at_once = p.passes == 0 ? 1 : 6 / p.passes;
+  return 10 * (12 - off + slots) + at_once * (p.recompute == Recompute::none ? 50 : 1);
+}
+
+Placement chosen(std::int64_t budget) {
+  return first_that_fits(choices(), budget, bytes).value_or(Placement{-1, "", 0, {}});
+}
+
+TEST(Placement, HomesNameBlobsInOrder) {
+  EXPECT_EQ(homes_with(0, 4), "device");
+  EXPECT_EQ(homes_with(1, 4), "optimizer@0-0=host");
+  EXPECT_EQ(homes_with(4, 4), "optimizer=host");
+  EXPECT_EQ(homes_with(6, 4), "optimizer=host,gradients@0-1=host");
+  EXPECT_EQ(homes_with(11, 4), "optimizer=host,gradients=host,weights@0-2=host");
+  EXPECT_EQ(homes_with(12, 4), "host");
+}
+
+TEST(Placement, TheMildestThatFits) {
+  EXPECT_EQ(chosen(170), (Placement{0, "device", 3, Recompute::none}));
+  EXPECT_EQ(chosen(169), (Placement{0, "device", 3, Recompute::block}));
+  EXPECT_EQ(chosen(121), (Placement{0, "device", 3, Recompute::block}));
+  EXPECT_EQ(chosen(120),
+            (Placement{1, "optimizer=host,gradients=host,weights@0-1=host", 3, Recompute::block}));
+  EXPECT_EQ(chosen(96), (Placement{1, "host", 3, Recompute::block}));
+  EXPECT_EQ(chosen(66), (Placement{1, "host", 2, Recompute::block}));
+  EXPECT_EQ(chosen(65), (Placement{2, "host", 2, Recompute::block}));
+  EXPECT_EQ(chosen(61), (Placement{6, "host", 2, Recompute::block}));
+  EXPECT_EQ(least(choices()), chosen(61));
+  EXPECT_EQ(first_that_fits(choices(), 60, bytes), std::nullopt);
+}
+
+TEST(Placement, WhatAPersonChoseStays) {
+  PlacementChoices mine = choices();
+  mine.homes = "optimizer=host";
+  EXPECT_EQ(first_that_fits(mine, 1000, bytes),
+            (Placement{1, "optimizer=host", 3, Recompute::none}));
+  mine.homes = "device";
+  EXPECT_EQ(first_that_fits(mine, 100, bytes), std::nullopt);
+  EXPECT_EQ(least(mine).homes, "device");
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,46 @@
+// When blobs come and go: a schedule with the copies between homes and slots in it.
+//
+// Static, like everything in a program: which blob lies in which slot at each place of the list
+// follows from the list alone. A blob is fetched right before its first use in a stay, unless that
+// use overwrites it; it leaves right after its last write in a stay, unless nobody reads it later.
+// What is fetched ahead of its use is the executor's doing: copies wait for what they need and for
+// nothing else.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "parallel/schedule.h"
+#include "program/residency.h"
+
+namespace sluice {
+
+// What an op list does to its layer's blobs.
+struct BlobUse {
+  bool reads = false, writes = false;
+  bool adds = false;  // reads unless accumulators start anew
+  bool any() const { return reads || writes || adds; }
+};
+struct BlobUses {
+  std::array<BlobUse, blob_kinds> kinds;
+  bool reads_packed = false, writes_packed = false;
+  const BlobUse& of(Kind kind) const { return kinds[static_cast<std::size_t>(kind)]; }
+};
+
+struct Stop {
+  Scheduled item;           // fetch and leave among them
+  Kind kind = Kind::count;  // of a copy
+};
+
+struct CopySpec {
+  const Residency* residency;
+  int layers;
+  bool begins_settled, ends_settled;  // see Program
+  std::function<BlobUses(const Scheduled&)> uses;
+};
+
+// Packed weights of a layer that streams are made again at each arrival (Phase::derive), and by no
+// derive that the schedule lists.
+std::vector<Stop> with_copies(const std::vector<Scheduled>& schedule, const CopySpec& spec);
+
+}  // namespace sluice

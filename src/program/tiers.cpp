@@ -1,0 +1,106 @@
+#include "program/tiers.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/error.h"
+
+namespace sluice {
+namespace {
+
+constexpr std::string_view kinds[] = {"weights", "gradients", "optimizer"};
+constexpr std::string_view tiers[] = {"device", "host"};
+
+Error bad_homes(std::string_view part, int blocks) {
+  return {Exit::usage,
+          {"this does not say where blobs live",
+           "plan.homes",
+           fmt::format("\"device\", \"host\", or a list of KIND=TIER and "
+                       "KIND@FIRST-LAST=TIER; kinds: weights, gradients, optimizer; "
+                       "blocks: 0 to {}",
+                       blocks - 1),
+           std::string(part),
+           {"plan.homes = \"optimizer=host,gradients=host\""}}};
+}
+
+// The index of `word` in `list`; -1: not there.
+template <std::size_t n>
+int index_in(const std::string_view (&list)[n], std::string_view word) {
+  const auto* const found = std::find(std::begin(list), std::end(list), word);
+  return found == std::end(list) ? -1 : static_cast<int>(found - std::begin(list));
+}
+
+bool number(std::string_view text, int& to) {
+  const auto end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, to);
+  return result.ec == std::errc() && result.ptr == end;
+}
+
+// One part of the list; false when it is none.
+bool apply(std::string_view part, int blocks, Homes& homes) {
+  const std::size_t equals = part.find('=');
+  const int tier = index_in(tiers, part.substr(equals == part.npos ? 0 : equals + 1));
+  if (tier < 0) return false;
+  int first = 0, last = blocks - 1, kind = -1;
+  if (equals != part.npos) {
+    const std::string_view what = part.substr(0, equals);
+    const std::size_t at = what.find('@');
+    kind = index_in(kinds, what.substr(0, at));
+    if (kind < 0) return false;
+    if (at != what.npos) {
+      const std::string_view range = what.substr(at + 1);
+      const std::size_t dash = range.find('-');
+      if (!number(range.substr(0, dash), first)) return false;
+      last = first;
+      if (dash != range.npos && !number(range.substr(dash + 1), last)) return false;
+    }
+  }
+  if (first < 0 || first > last || last >= blocks) return false;
+  for (int k = 0; k < blob_kinds; ++k)
+    if (kind < 0 || kind == k)
+      std::fill(homes.blocks[static_cast<std::size_t>(k)].begin() + first,
+                homes.blocks[static_cast<std::size_t>(k)].begin() + last + 1,
+                static_cast<Tier>(tier));
+  return true;
+}
+
+}  // namespace
+
+std::string_view name_of(Tier tier) { return tiers[static_cast<std::size_t>(tier)]; }
+std::string_view name_of(Kind kind) { return kinds[static_cast<std::size_t>(kind)]; }
+
+Tier Homes::of(Kind kind, int block) const {
+  const std::vector<Tier>& all = blocks[static_cast<std::size_t>(kind)];
+  return all.empty() ? Tier::device : all[static_cast<std::size_t>(block)];
+}
+
+int Homes::index_of(Kind kind, int block) const {
+  const std::vector<Tier>& all = blocks[static_cast<std::size_t>(kind)];
+  const auto streams = [](Tier tier) { return tier != Tier::device; };
+  return static_cast<int>(std::count_if(all.begin(), all.begin() + block, streams));
+}
+
+int Homes::streaming(Kind kind) const {
+  return index_of(kind, static_cast<int>(blocks[static_cast<std::size_t>(kind)].size()));
+}
+
+bool Homes::streams(Kind kind) const { return streaming(kind) > 0; }
+
+bool Homes::streams() const {
+  return streams(Kind::weights) || streams(Kind::gradients) || streams(Kind::optimizer);
+}
+
+Homes parse_homes(std::string_view text, int blocks) {
+  Homes homes;
+  for (std::vector<Tier>& all : homes.blocks)
+    all.assign(static_cast<std::size_t>(blocks), Tier::device);
+  while (true) {
+    const std::size_t comma = text.find(',');
+    const std::string_view part = text.substr(0, comma);
+    require(apply(part, blocks, homes), [&] { return bad_homes(part, blocks); });
+    if (comma == text.npos) return homes;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace sluice

@@ -5,8 +5,9 @@
 
 Forward, dx and dW of qkv, proj, fc, proj2 and head over --tokens rows of random data (the tokens of one micro-batch),
 into memory that exists already, in the layout of nn.Linear; dW is written, not added, which is less work. GFLOP/s,
-medians, each after a pause and a product that is not timed; "sum" weighs each product as often as the model has it, "model" is all of them. --beside: a program that
-answers lines "PRODUCT PASS REPEATS" on stdin with seconds, over as many tokens, takes turns with PyTorch.
+medians, each after a pause and a product that is not timed; "sum" weighs each product as often as the model has it,
+"model" is all of them. --beside: a program that answers lines "PRODUCT PASS REPEATS" on stdin with seconds, over as
+many tokens, takes turns with PyTorch.
 """
 import argparse
 import shlex

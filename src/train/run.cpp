@@ -10,6 +10,7 @@
 #include "train/loop.h"
 #include "train/planted.h"
 #include "train/sampler.h"
+#include "train/tracing.h"
 #include "train/validator.h"
 
 namespace sluice {
@@ -139,7 +140,9 @@ Exit train(const TrainRequest& request) {
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, cpu.threads));
 
-  const MemoryBytes memory = memory_of(*programs, cpu.threads);
+  MemoryBytes memory = memory_of(*programs, cpu.threads);
+  const std::int64_t recorded = Recorder::bytes(*programs, static_cast<int>(request.trace));
+  memory.process += recorded, memory.total += recorded;
   const std::int64_t available = available_memory();
   require_fits(memory, available, [&] { return changes_that_fit(config, cpu.threads, available); });
 
@@ -169,6 +172,9 @@ Exit train(const TrainRequest& request) {
                     options.observer);
     options.observer = &*planted;
   }
+  std::optional<Recorder> recorder;
+  if (request.trace > 0) recorder.emplace(*programs, static_cast<int>(request.trace));
+  options.recorder = recorder ? &*recorder : nullptr;
   Trainer trainer(config, plan, backend, programs, batches, options);
   if (files.resumed())
     say(log, files.load(trainer, config.model));
@@ -183,6 +189,8 @@ Exit train(const TrainRequest& request) {
   std::optional<Sampler> sampler;
   if (config.run.sample_every > 0 && data.tokenizer)
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
+  std::optional<Tracing> tracing;
+  if (recorder) tracing.emplace(*recorder, *programs, files.folder() / "trace.json", log);
   const LoopParts parts{config,
                         key,
                         trainer,
@@ -190,6 +198,7 @@ Exit train(const TrainRequest& request) {
                         log,
                         validator ? &*validator : nullptr,
                         sampler ? &*sampler : nullptr,
+                        tracing ? &*tracing : nullptr,
                         data.tokenizer ? data.train.tokenizer_path() : std::string(),
                         *request.faults,
                         request.stop_signal};

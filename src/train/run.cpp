@@ -125,6 +125,29 @@ std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
   return fmt::format("runs/{}-{}", request.config.run.name, key.hash().substr(0, 8));
 }
 
+// Who sees what the executor does, as far as the run asks for it.
+struct Watchers {
+  Watchers(const TrainRequest& request, const RunFiles& files,
+           const std::shared_ptr<const ProgramSet>& programs) {
+    const Config& config = request.config;
+    options.poison = config.run.poison;
+    if (config.run.log_hashes)
+      options.observer =
+          &hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
+    if (!request.faults->empty())
+      options.observer =
+          &planted.emplace(*request.faults, model_tensors(*programs->model, config.model),
+                           files.step(), options.observer);
+    if (request.trace > 0)
+      options.recorder = &recorder.emplace(*programs, static_cast<int>(request.trace));
+  }
+
+  ExecutorOptions options;
+  std::optional<HashLog> hashes;
+  std::optional<PlantedFaults> planted;
+  std::optional<Recorder> recorder;
+};
+
 }  // namespace
 
 Exit train(const TrainRequest& request) {
@@ -160,22 +183,8 @@ Exit train(const TrainRequest& request) {
       name_of(cpu.isa), static_cast<double>(memory.total) / (1 << 30)));
   say_start(log, peak, plan, cpu.isa, files, length.steps);
 
-  std::optional<HashLog> hashes;
-  if (config.run.log_hashes)
-    hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
-  ExecutorOptions options;
-  options.poison = config.run.poison;
-  options.observer = hashes ? &*hashes : nullptr;
-  std::optional<PlantedFaults> planted;
-  if (!request.faults->empty()) {
-    planted.emplace(*request.faults, model_tensors(*programs->model, config.model), files.step(),
-                    options.observer);
-    options.observer = &*planted;
-  }
-  std::optional<Recorder> recorder;
-  if (request.trace > 0) recorder.emplace(*programs, static_cast<int>(request.trace));
-  options.recorder = recorder ? &*recorder : nullptr;
-  Trainer trainer(config, plan, backend, programs, batches, options);
+  Watchers watchers(request, files, programs);
+  Trainer trainer(config, plan, backend, programs, batches, watchers.options);
   if (files.resumed())
     say(log, files.load(trainer, config.model));
   else
@@ -190,7 +199,8 @@ Exit train(const TrainRequest& request) {
   if (config.run.sample_every > 0 && data.tokenizer)
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
   std::optional<Tracing> tracing;
-  if (recorder) tracing.emplace(*recorder, *programs, files.folder() / "trace.json", log);
+  if (watchers.recorder)
+    tracing.emplace(*watchers.recorder, *programs, files.folder() / "trace.json", log);
   const LoopParts parts{config,
                         key,
                         trainer,

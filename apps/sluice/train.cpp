@@ -12,6 +12,7 @@ namespace {
 struct Options {
   std::string config, out, change, resume = "auto";
   bool list = false, log_hashes = false;
+  std::int64_t trace = 0;
 };
 
 struct Listed {
@@ -65,6 +66,7 @@ int run(const Options& options, Context& context) {
   request.faults = &context.faults;
   request.stop_signal = context.stop_signal;
   request.json = context.json;
+  request.trace = options.trace;
   request.bar = context.draws;
   request.machine_file = context.machine_file;
   context.catch_signals();
@@ -87,6 +89,11 @@ void add_train(CLI::App& app, Context& context) {
   command->add_option("--change", o->change, "options that may differ from the run's, a,b,…")
       ->type_name("KEYS");
   command->add_flag("--log-hashes", o->log_hashes, "for sluice diff: a hash of every tensor");
+  command
+      ->add_option("--trace", o->trace,
+                   "record N steady steps in the run's trace.json, for ui.perfetto.dev")
+      ->check(between(1, 1000))
+      ->type_name("N");
   command->footer([] { return "\n--section.key=value sets an option:\n\n" + help_text(); });
 }
 

@@ -22,6 +22,7 @@ constexpr int queue_capacity = 4;
 // began, so "action a of this run has ended" is one comparison.
 struct Run {
   int program = 0;
+  int record = -1;                         // of the recorder; -1: not recorded
   std::array<std::int64_t, lanes> base{};  // progress of each lane when this run begins
   std::vector<std::int64_t> marks;  // progress of each mark's lane when runs before have set it
   std::vector<const std::byte*> staging;  // capacities of both are fixed at construction
@@ -68,7 +69,7 @@ struct Executor::State {
   void run_action(const Run& run, LoadedProgram& program, int action);
   void copy(const Run& run, const Action& action);
   std::byte* at(std::int64_t offset) const;  // in the arena or, from its end on, in host memory
-  void compute(LoadedProgram& program, int index, const Action& action);
+  void compute(const Run& run, LoadedProgram& program, int index, const Action& action);
   void fail();
   std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
                           int& lane) const;
@@ -120,16 +121,22 @@ std::int64_t Executor::State::wait_value(const Run& run, const LoadedProgram& pr
 
 void Executor::State::run_action(const Run& run, LoadedProgram& program, int index) {
   const Action& action = program.program->actions[static_cast<std::size_t>(index)];
+  Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
+  const std::int64_t asked = recorder == nullptr ? 0 : recorder->now();
   for (const Wait& wait : action.waits) {
     int lane = 0;
     const std::int64_t value = wait_value(run, program, wait, lane);
     wait_until(progress[static_cast<std::size_t>(lane)], value);
   }
   if (failed.load(std::memory_order_acquire)) return;
+  const std::int64_t begin = recorder == nullptr ? 0 : recorder->now();
   if (action.copies())
     copy(run, action);
   else
-    compute(program, index, action);
+    compute(run, program, index, action);
+  if (recorder != nullptr)
+    recorder->add(run.record, static_cast<int>(action.lane), index, -1, asked, begin,
+                  recorder->now());
 }
 
 std::byte* Executor::State::at(std::int64_t offset) const {
@@ -156,13 +163,19 @@ void Executor::State::copy(const Run& run, const Action& action) {
     backend.copy_out(to, at(action.from), action.bytes);
 }
 
-void Executor::State::compute(LoadedProgram& program, int index, const Action& action) {
+void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
+                              const Action& action) {
+  Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
   LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
   const OpList& what = program.program->list_of(action);
   list.move_to(action.at);
   try {
     for (std::size_t i = 0; i < what.ops.size(); ++i) {
+      const std::int64_t begin = recorder == nullptr ? 0 : recorder->now();
       backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+      if (recorder != nullptr)
+        recorder->add(run.record, static_cast<int>(action.lane), index, static_cast<int>(i), begin,
+                      begin, recorder->now());
       if (!options.poison) continue;
       for (const FreedRange& range : what.freed)
         if (range.op == static_cast<int>(i)) fill_poison(list.freed(range, action.at));
@@ -212,6 +225,7 @@ Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const
   const LoadedProgram& loaded = s.loaded[static_cast<std::size_t>(program)];
   assert(static_cast<int>(staging.size()) >= loaded.program->micro_batches);
   run.program = program;
+  run.record = s.options.recorder == nullptr ? -1 : s.options.recorder->claim(program);
   run.staging.assign(staging.begin(), staging.end());
   // While nothing streams, a program may run over a pending update: nobody moves what it will use.
   require(s.set->memory.host_bytes() == 0 || s.settled == loaded.program->begins_settled, [&] {

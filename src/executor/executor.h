@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "backend/backend.h"
+#include "executor/recorder.h"
 #include "program/program.h"
 
 namespace sluice {
@@ -31,6 +32,7 @@ struct ExecutorOptions {
   bool poison = false;
   std::uint64_t poison_seed = 0;
   Observer* observer = nullptr;  // outlives the executor
+  Recorder* recorder = nullptr;  // likewise; made of the same programs
 };
 
 class Executor {

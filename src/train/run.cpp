@@ -10,6 +10,7 @@
 #include "train/loop.h"
 #include "train/planted.h"
 #include "train/sampler.h"
+#include "train/tracing.h"
 #include "train/validator.h"
 
 namespace sluice {
@@ -124,6 +125,29 @@ std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
   return fmt::format("runs/{}-{}", request.config.run.name, key.hash().substr(0, 8));
 }
 
+// Who sees what the executor does, as far as the run asks for it.
+struct Watchers {
+  Watchers(const TrainRequest& request, const RunFiles& files,
+           const std::shared_ptr<const ProgramSet>& programs) {
+    const Config& config = request.config;
+    options.poison = config.run.poison;
+    if (config.run.log_hashes)
+      options.observer =
+          &hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
+    if (!request.faults->empty())
+      options.observer =
+          &planted.emplace(*request.faults, model_tensors(*programs->model, config.model),
+                           files.step(), options.observer);
+    if (request.trace > 0)
+      options.recorder = &recorder.emplace(*programs, static_cast<int>(request.trace));
+  }
+
+  ExecutorOptions options;
+  std::optional<HashLog> hashes;
+  std::optional<PlantedFaults> planted;
+  std::optional<Recorder> recorder;
+};
+
 }  // namespace
 
 Exit train(const TrainRequest& request) {
@@ -139,7 +163,9 @@ Exit train(const TrainRequest& request) {
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, cpu.threads));
 
-  const MemoryBytes memory = memory_of(*programs, cpu.threads);
+  MemoryBytes memory = memory_of(*programs, cpu.threads);
+  const std::int64_t recorded = Recorder::bytes(*programs, static_cast<int>(request.trace));
+  memory.process += recorded, memory.total += recorded;
   const std::int64_t available = available_memory();
   require_fits(memory, available, [&] { return changes_that_fit(config, cpu.threads, available); });
 
@@ -157,19 +183,8 @@ Exit train(const TrainRequest& request) {
       name_of(cpu.isa), static_cast<double>(memory.total) / (1 << 30)));
   say_start(log, peak, plan, cpu.isa, files, length.steps);
 
-  std::optional<HashLog> hashes;
-  if (config.run.log_hashes)
-    hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
-  ExecutorOptions options;
-  options.poison = config.run.poison;
-  options.observer = hashes ? &*hashes : nullptr;
-  std::optional<PlantedFaults> planted;
-  if (!request.faults->empty()) {
-    planted.emplace(*request.faults, model_tensors(*programs->model, config.model), files.step(),
-                    options.observer);
-    options.observer = &*planted;
-  }
-  Trainer trainer(config, plan, backend, programs, batches, options);
+  Watchers watchers(request, files, programs);
+  Trainer trainer(config, plan, backend, programs, batches, watchers.options);
   if (files.resumed())
     say(log, files.load(trainer, config.model));
   else
@@ -183,6 +198,9 @@ Exit train(const TrainRequest& request) {
   std::optional<Sampler> sampler;
   if (config.run.sample_every > 0 && data.tokenizer)
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
+  std::optional<Tracing> tracing;
+  if (watchers.recorder)
+    tracing.emplace(*watchers.recorder, *programs, files.folder() / "trace.json", log);
   const LoopParts parts{config,
                         key,
                         trainer,
@@ -190,6 +208,7 @@ Exit train(const TrainRequest& request) {
                         log,
                         validator ? &*validator : nullptr,
                         sampler ? &*sampler : nullptr,
+                        tracing ? &*tracing : nullptr,
                         data.tokenizer ? data.train.tokenizer_path() : std::string(),
                         *request.faults,
                         request.stop_signal};

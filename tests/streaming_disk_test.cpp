@@ -91,14 +91,14 @@ TEST(StreamingDiskSlow, ResumedAtFivePointsEndsInTheSameDigest) {
 
 // What is there after each kill, hidden files included, is what is there without one.
 TEST(StreamingDiskSlow, TwentyKillsEndInTheSameDigestAndLeaveNothing) {
-  expect_survives_kills(TinyRun("tiny", std::string(on_disk) + " --run.poison=true"), 20261, 6, 14);
+  expect_survives_kills(TinyRun("tiny", std::string(on_disk) + " --run.poison=true"), 20263, 6, 14);
 }
 
 // In the middle of a step: the scratch file's own reads and writes.
 TEST(StreamingDiskSlow, KilledWhileTheDiskIsBusyItGoesOn) {
   const TinyRun tiny("tiny", on_disk);
   tiny.train("whole");
-  for (const char* fault : {"scratch.write:kill@70", "scratch.read:kill@100",
+  for (const char* fault : {"scratch.write:kill@30", "scratch.read:kill@20",
                             "scratch.allocate:kill@1", "scratch.write:kill@3"}) {
     tiny.train("run", std::string("--fault ") + fault, 137);
     for (const auto& entry : std::filesystem::directory_iterator(tiny.path("run")))
@@ -113,7 +113,7 @@ TEST(StreamingDiskSlow, KilledWhileTheDiskIsBusyItGoesOn) {
 TEST(StreamingDiskSlow, ADiskThatFailsStopsTheRun) {
   const TinyRun tiny("tiny", on_disk);
   tiny.train("whole");
-  for (const char* fault : {"scratch.write:enospc@70", "scratch.read:eio@100"}) {
+  for (const char* fault : {"scratch.write:enospc@30", "scratch.read:eio@20+"}) {
     const Ended ended = tiny.train("run", std::string("--fault ") + fault, 6);
     EXPECT_NE(ended.err.find("the scratch file"), std::string::npos) << ended.err;
     EXPECT_NE(ended.err.find("goes on from the last checkpoint"), std::string::npos) << ended.err;

@@ -36,13 +36,19 @@ std::string homes_within(const std::string& homes, int blocks, std::int64_t budg
   int count = 0;
   for (int kind = 0; kind < blob_kinds; ++kind) count += parsed.streaming(static_cast<Kind>(kind));
   const auto with = [&](int disk) { return homes_with(count, blocks, disk); };
-  if (const std::int64_t least = bytes(with(count)); least > budget)
-    return least < bytes(homes) ? with(count) : homes;
-  // A blob more on disk takes less of the host, staging slots of its kind apart.
-  int most = count, too_few = 0;
+  const auto fits = [&](int disk) { return bytes(with(disk)) <= budget; };
+  // With one blob more on disk the host has less, but for the first few of a kind, which need
+  // staging slots: whole kinds first, then the fewest of the last one.
+  int most = std::min(blocks, count), too_few = 0;
+  while (most < count && !fits(most)) {
+    too_few = most;
+    most = std::min(most + blocks, count);
+  }
+  if (const std::int64_t least = bytes(with(most)); least > budget)
+    return least < bytes(homes) ? with(most) : homes;
   while (most - too_few > 1) {
     const int middle = (most + too_few) / 2;
-    (bytes(with(middle)) <= budget ? most : too_few) = middle;
+    (fits(middle) ? most : too_few) = middle;
   }
   return with(most);
 }

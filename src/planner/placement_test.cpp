@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "program/tiers.h"
+
 namespace sluice {
 namespace {
 

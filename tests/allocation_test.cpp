@@ -133,6 +133,8 @@ TEST(Allocation, SteadyStepsAllocateNothing) {
   EXPECT_EQ(allocations_with({"run.threads=3"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=2", "plan.recompute=block"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=2", "run.log_hashes=true"}), 0);
+  EXPECT_EQ(allocations_with({"run.threads=1", "plan.homes=host"}), 0);
+  EXPECT_EQ(allocations_with({"run.threads=1", "plan.homes=disk"}), 0);
   // More steps than the run has: what is recorded is written after the last one.
   EXPECT_EQ(allocations_with({"run.threads=2", "plan.homes=host", "optim.skip_spikes=3"}, 100), 0);
 }

@@ -4,6 +4,7 @@
 #include "planner/flops.h"
 #include "program/print.h"
 #include "train/assembly.h"
+#include "train/disk_use.h"
 #include "train/fit.h"
 #include "train/metrics.h"
 
@@ -20,6 +21,7 @@ struct Planned {
   ProgramSet programs;
   MemoryBytes memory;
   TierBytes least;
+  DiskUse disk;
   std::int64_t available = 0;
   bool fits() const { return memory.total <= available; }
 };
@@ -36,6 +38,7 @@ Planned plan_for(const Options& options, const Context& context, int& threads) {
   out.plan = placed(out.config, plan, threads);
   out.programs = assemble_training(out.config, out.plan, threads);
   out.memory = memory_of(out.programs, threads);
+  out.disk = disk_use(out.config, out.programs);
   out.available = available_memory();
   return out;
 }
@@ -82,6 +85,26 @@ std::string flops_text(const Config& config) {
   return out;
 }
 
+nlohmann::json disk_json(const DiskUse& disk) {
+  return {{"scratch", disk.scratch},
+          {"checkpoint", disk.checkpoint},
+          {"checkpoints", disk.checkpoints},
+          {"total", disk.total()},
+          {"written_per_step", disk.written_per_step},
+          {"written", disk.written}};
+}
+
+std::string disk_text(const DiskUse& disk) {
+  std::string out = "disk: ";
+  if (disk.scratch > 0)
+    out += fmt::format("{} of scratch ({} bytes), {} written to it a step; ",
+                       human_bytes(disk.scratch), disk.scratch, human_bytes(disk.written_per_step));
+  out += fmt::format("{} checkpoint{} of {}", disk.checkpoints, disk.checkpoints == 1 ? "" : "s",
+                     human_bytes(disk.checkpoint));
+  if (disk.written > 0) out += fmt::format("; {} written by the run", human_bytes(disk.written));
+  return out + "\n";
+}
+
 std::string placement_text(const Planned& planned) {
   const Plan& plan = planned.plan;
   const MemoryMap& memory = planned.programs.memory;
@@ -91,10 +114,11 @@ std::string placement_text(const Planned& planned) {
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
       name_of(plan.recompute));
-  out += fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host\n",
-                     human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
-                     planned.least.device, human_bytes(planned.least.host));
-  return out;
+  out += fmt::format(
+      "device: {} ({} bytes); least {} ({} bytes) with {} on the host and {} on disk\n",
+      human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
+      planned.least.device, human_bytes(planned.least.host), human_bytes(planned.least.disk));
+  return out + disk_text(planned.disk);
 }
 
 void print(const Planned& planned, int threads) {
@@ -118,25 +142,28 @@ int run(const Options& options, Context& context) {
   int threads = 1;
   const Planned planned = plan_for(options, context, threads);
   if (context.json) {
-    write_json(
-        {{"parameters", planned.programs.model->parameters()},
-         {"fits", planned.fits()},
-         {"available", planned.available},
-         {"flops", flops_json(planned.config)},
-         {"memory", to_json(planned.memory)},
-         {"device", planned.programs.memory.total()},
-         {"least", {{"device", planned.least.device}, {"host", planned.least.host}, {"disk", 0}}},
-         {"passes", planned.plan.passes},
-         {"homes", planned.plan.homes},
-         {"slots", planned.plan.slots},
-         {"recompute", name_of(planned.plan.recompute)},
-         {"micro_batch", planned.plan.micro_batch},
-         {"micro_batches", planned.plan.micro_batches},
-         {"later_micro_batches", planned.plan.later_micro_batches},
-         {"head_chunk", planned.plan.head_chunk},
-         {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
-         {"threads", threads},
-         {"try", changes(planned, threads)}});
+    write_json({{"parameters", planned.programs.model->parameters()},
+                {"fits", planned.fits()},
+                {"available", planned.available},
+                {"flops", flops_json(planned.config)},
+                {"memory", to_json(planned.memory)},
+                {"device", planned.programs.memory.total()},
+                {"least",
+                 {{"device", planned.least.device},
+                  {"host", planned.least.host},
+                  {"disk", planned.least.disk}}},
+                {"disk", disk_json(planned.disk)},
+                {"passes", planned.plan.passes},
+                {"homes", planned.plan.homes},
+                {"slots", planned.plan.slots},
+                {"recompute", name_of(planned.plan.recompute)},
+                {"micro_batch", planned.plan.micro_batch},
+                {"micro_batches", planned.plan.micro_batches},
+                {"later_micro_batches", planned.plan.later_micro_batches},
+                {"head_chunk", planned.plan.head_chunk},
+                {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
+                {"threads", threads},
+                {"try", changes(planned, threads)}});
   } else if (options.show.empty()) {
     print(planned, threads);
   } else {

@@ -100,6 +100,7 @@ class Converter {
     const std::span<const std::byte> bytes = file.bytes(info);
     std::vector<T> out(bytes.size() / sizeof(T));
     std::memcpy(out.data(), bytes.data(), bytes.size());
+    file.forget(bytes);
     return out;
   }
   template <class T>
@@ -144,31 +145,39 @@ void begin_average(const ModelTensor& tensor, TensorAccess access) {
 
 }  // namespace
 
+std::int64_t checkpoint_bytes(const std::vector<ModelTensor>& tensors) {
+  constexpr std::int64_t rest = 32 << 10;    // config.json, the manifest with the run's config
+  constexpr std::int64_t entry_bytes = 128;  // of a header, a name apart
+  const bool averaged =
+      std::any_of(tensors.begin(), tensors.end(), [](const ModelTensor& t) { return t.averaged; });
+  std::int64_t bytes = rest;
+  for (const ModelTensor& tensor : tensors) {
+    const auto entry = static_cast<std::int64_t>(tensor.name.size()) + entry_bytes;
+    bytes += entry + tensor.bytes;
+    for (const StateTensor& state : tensor.state) bytes += entry + state.bytes;
+    if (averaged) bytes += entry + (tensor.averaged ? tensor.count() * 4 : tensor.bytes);
+  }
+  return bytes;
+}
+
 void save_state(CheckpointSave& save, const std::vector<ModelTensor>& tensors,
                 TensorAccess access) {
   std::vector<Source> sources, averages;
   for (const ModelTensor& tensor : tensors) {
-    const auto bytes = [&](const std::string& kind, std::int64_t count) {
-      const Tensor state = access(tensor.layer, of_kind(kind, tensor.value));
-      return std::span(static_cast<const std::byte*>(state.raw()), static_cast<std::size_t>(count));
-    };
     for (const StateTensor& state : tensor.state)
-      sources.push_back({of_kind(state.kind, tensor.name), state.type, state.shape,
-                         bytes(state.kind, state.bytes)});
+      sources.push_back({of_kind(state.kind, tensor.name), state.type, state.shape, tensor.layer,
+                         of_kind(state.kind, tensor.value)});
     if (tensor.averaged)
       averages.push_back(
-          {tensor.name, DType::f32, tensor.shape, bytes("average", tensor.count() * 4)});
+          {tensor.name, DType::f32, tensor.shape, tensor.layer, of_kind("average", tensor.value)});
   }
-  write_tensors(save, state_file, sources);
+  write_tensors(save, state_file, sources, access);
   if (averages.empty()) return;
   // The file is a whole model: what is frozen is its own average.
-  for (const ModelTensor& tensor : tensors) {
-    if (tensor.averaged) continue;
-    const auto* weight = static_cast<const std::byte*>(access(tensor.layer, tensor.value).raw());
-    averages.push_back({tensor.name, tensor.type, tensor.shape,
-                        std::span(weight, static_cast<std::size_t>(tensor.bytes))});
-  }
-  write_tensors(save, average_file, averages);
+  for (const ModelTensor& tensor : tensors)
+    if (!tensor.averaged)
+      averages.push_back({tensor.name, tensor.type, tensor.shape, tensor.layer, tensor.value});
+  write_tensors(save, average_file, averages, access);
 }
 
 LoadedState load_state(const std::filesystem::path& dir, const std::vector<ModelTensor>& tensors,

@@ -1,15 +1,18 @@
 #include "executor/executor.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <thread>
 
 #include "core/random.h"
 #include "executor/loaded.h"
+#include "executor/window.h"
 
 namespace sluice {
 namespace {
@@ -39,6 +42,7 @@ struct Executor::State {
   std::byte* arena = nullptr;
   std::byte* host = nullptr;
   std::vector<LoadedProgram> loaded;
+  std::array<Window, blob_kinds> windows;  // on blobs at home on disk
 
   std::array<Run, queue_capacity> queue;
   std::atomic<std::int64_t> queued = 0;  // runs enqueued so far; run i lies in queue[i % capacity]
@@ -69,6 +73,8 @@ struct Executor::State {
   void run_action(const Run& run, LoadedProgram& program, int action);
   void copy(const Run& run, const Action& action);
   std::byte* at(std::int64_t offset) const;  // in the arena or, from its end on, in host memory
+  void delay(const Action& action) const;
+  void open_windows();
   void compute(const Run& run, LoadedProgram& program, int index, const Action& action);
   void fail();
   std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
@@ -131,7 +137,7 @@ void Executor::State::run_action(const Run& run, LoadedProgram& program, int ind
   if (failed.load(std::memory_order_acquire)) return;
   const std::int64_t begin = recorder == nullptr ? 0 : recorder->now();
   if (action.copies())
-    copy(run, action);
+    doing([&] { return program.program->action_name(index); }, [&] { copy(run, action); });
   else
     compute(run, program, index, action);
   if (recorder != nullptr)
@@ -145,22 +151,35 @@ std::byte* Executor::State::at(std::int64_t offset) const {
   return base == nullptr ? nullptr : base + (offset < end ? offset : offset - end);
 }
 
+void Executor::State::delay(const Action& action) const {
+  static constexpr const char* streams[] = {"", "copy in delay", "copy out delay",
+                                            "disk read delay", "disk write delay"};
+  const auto lane = static_cast<std::size_t>(action.lane);
+  const auto draw = static_cast<std::uint64_t>(progress[lane].load());
+  const double share = random_uniform(options.poison_seed, stream_of(streams[lane]), draw);
+  std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
+}
+
 void Executor::State::copy(const Run& run, const Action& action) {
-  std::byte* const to = at(action.to);
-  if (options.poison && to != nullptr) {
-    fill_poison({to, static_cast<std::size_t>(action.bytes)});
-    const auto lane = static_cast<std::size_t>(action.lane);
-    const auto draw = static_cast<std::uint64_t>(progress[lane].load());
-    const auto stream = stream_of(action.lane == Lane::in ? "copy in delay" : "copy out delay");
-    const double share = random_uniform(options.poison_seed, stream, draw);
-    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
+  const bool writes = action.phase == Phase::write;
+  const std::int64_t disk = set->memory.begin(Tier::disk);
+  std::byte* const to = writes ? nullptr : at(action.to);
+  if (options.poison && arena != nullptr) {
+    if (!writes) fill_poison({to, static_cast<std::size_t>(action.bytes)});
+    delay(action);
   }
   if (action.phase == Phase::load)
     backend.copy_in(to, run.staging[static_cast<std::size_t>(action.micro)], action.bytes);
   else if (action.phase == Phase::fetch)
     backend.copy_in(to, at(action.from), action.bytes);
-  else
+  else if (action.phase == Phase::leave)
     backend.copy_out(to, at(action.from), action.bytes);
+  else if (arena == nullptr)
+    return;  // what owns no memory has no disk either
+  else if (writes)
+    options.scratch->write(at(action.from), action.to - disk, action.bytes);
+  else
+    options.scratch->read(to, action.from - disk, action.bytes);
 }
 
 void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
@@ -193,6 +212,7 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
   State& s = *state_;
   s.arena = backend.take(s.set->memory.total());
   if (s.set->memory.host_bytes() > 0) s.host = backend.take_host(s.set->memory.host_bytes());
+  s.open_windows();
   std::size_t micro_batches = 1;
   for (const Program& program : s.set->programs) {
     s.loaded.emplace_back(program, s.arena, s.set->workers);
@@ -203,8 +223,16 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
     run.staging.reserve(micro_batches);
     run.marks.resize(s.marks.size());
   }
-  for (int lane = 0; lane < lanes; ++lane)
-    s.threads[static_cast<std::size_t>(lane)] = std::thread([&s, lane] { s.lane_main(lane); });
+  for (int lane = 0; lane < lanes; ++lane) {
+    const auto l = static_cast<std::size_t>(lane);
+    const bool used = std::any_of(s.loaded.begin(), s.loaded.end(), [&](const LoadedProgram& p) {
+      return !p.lane_actions[l].empty();
+    });
+    if (used || lane == static_cast<int>(Lane::compute))
+      s.threads[l] = std::thread([&s, lane] { s.lane_main(lane); });
+    else
+      s.runs_done[l] = std::numeric_limits<std::int64_t>::max();  // always done with everything
+  }
 }
 
 Executor::~Executor() {
@@ -214,7 +242,23 @@ Executor::~Executor() {
   s.stop.store(true, std::memory_order_release);
   s.queued.fetch_add(1, std::memory_order_release);
   s.queued.notify_all();
-  for (std::thread& thread : s.threads) thread.join();
+  for (std::thread& thread : s.threads)
+    if (thread.joinable()) thread.join();
+}
+
+// Between runs nobody needs the first staging slot of a kind.
+void Executor::State::open_windows() {
+  const MemoryMap& memory = set->memory;
+  if (memory.disk_bytes() == 0 || arena == nullptr) return;
+  require(options.scratch != nullptr && options.scratch->bytes() >= memory.disk_bytes(),
+          [] { return Error("blobs are at home on disk, and there is no room for them"); });
+  for (int k = 0; k < blob_kinds; ++k) {
+    const auto kind = static_cast<Kind>(k);
+    if (set->residency->stagings(kind) > 0)
+      windows[static_cast<std::size_t>(k)] =
+          Window(*options.scratch, host + set->residency->staging_in(kind, 0),
+                 set->residency->slot_bytes(kind));
+  }
 }
 
 Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const> staging) {
@@ -232,6 +276,7 @@ Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const
     return Error(fmt::format("program {} cannot run {} a pending update", loaded.program->name,
                              s.settled ? "without" : "over"));
   });
+  for (Window& window : s.windows) window.close();
   s.settled = loaded.program->ends_settled;
   run.marks = s.marks;
   run.base = s.enqueued;
@@ -264,11 +309,19 @@ std::chrono::steady_clock::time_point Executor::ended(Ticket ticket) const {
 
 const ProgramSet& Executor::programs() const { return *state_->set; }
 
-Tensor Executor::tensor(int layer, std::string_view value) const {
-  const ModelGraphs& model = *state_->set->model;
+Tensor Executor::tensor(int layer, std::string_view value, Access access) const {
+  State& s = *state_;
+  const ModelGraphs& model = *s.set->model;
   const LayerGraph& graph = model.of(model.kind_of(layer));
   const ValueType& type = graph[graph.require_value(value)].type;
-  return {state_->at(state_->set->offset(layer, value)), type.dtype, type.shape};
+  const ProgramSet::Home home = s.set->home(layer, value);
+  if (home.tier != Tier::disk || s.arena == nullptr)
+    return {s.arena == nullptr ? nullptr : s.at(home.offset), type.dtype, type.shape};
+  Window& window = s.windows[static_cast<std::size_t>(home.kind)];
+  std::byte* const data =
+      window.see(home.blob - s.set->memory.begin(Tier::disk), home.offset - home.blob,
+                 value_bytes(type), access != Access::read);
+  return {data, type.dtype, type.shape};
 }
 
 Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape) const {

@@ -1,21 +1,56 @@
 #include "planner/placement.h"
 
+#include <algorithm>
+
 #include "core/error.h"
+#include "program/tiers.h"
 
 namespace sluice {
 
-std::string homes_with(int count, int blocks) {
+std::string homes_with(int count, int blocks, int disk) {
   if (count == 0) return "device";
-  if (count >= 3 * blocks) return "host";
+  if (disk >= 3 * blocks) return "disk";
+  if (count >= 3 * blocks && disk == 0) return "host";
   std::string out;
+  int before = 0;  // blobs of the kinds before
   for (const char* kind : {"optimizer", "gradients", "weights"}) {
-    if (count <= 0) break;
-    if (!out.empty()) out += ",";
-    out += count >= blocks ? fmt::format("{}=host", kind)
-                           : fmt::format("{}@0-{}=host", kind, count - 1);
-    count -= blocks;
+    // [first, end) of this kind's blocks to `tier`.
+    const auto add = [&](int first, int end, const char* tier) {
+      first = std::max(first, 0), end = std::min(end, blocks);
+      if (first >= end) return;
+      if (!out.empty()) out += ",";
+      out += end - first == blocks ? fmt::format("{}={}", kind, tier)
+                                   : fmt::format("{}@{}-{}={}", kind, first, end - 1, tier);
+    };
+    add(0, disk - before, "disk");
+    add(disk - before, count - before, "host");
+    before += blocks;
   }
   return out;
+}
+
+std::string homes_within(const std::string& homes, int blocks, std::int64_t budget,
+                         const std::function<std::int64_t(const std::string&)>& bytes) {
+  if (bytes(homes) <= budget) return homes;
+  const Homes parsed = parse_homes(homes, blocks);
+  int count = 0;
+  for (int kind = 0; kind < blob_kinds; ++kind) count += parsed.streaming(static_cast<Kind>(kind));
+  const auto with = [&](int disk) { return homes_with(count, blocks, disk); };
+  const auto fits = [&](int disk) { return bytes(with(disk)) <= budget; };
+  // With one blob more on disk the host has less, but for the first few of a kind, which need
+  // staging slots: whole kinds first, then the fewest of the last one.
+  int most = std::min(blocks, count), too_few = 0;
+  while (most < count && !fits(most)) {
+    too_few = most;
+    most = std::min(most + blocks, count);
+  }
+  if (const std::int64_t least = bytes(with(most)); least > budget)
+    return least < bytes(homes) ? with(most) : homes;
+  while (most - too_few > 1) {
+    const int middle = (most + too_few) / 2;
+    (fits(middle) ? most : too_few) = middle;
+  }
+  return with(most);
 }
 
 std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::int64_t budget,

@@ -2,8 +2,9 @@
 //
 // The first of these that fits: everything on the device; less kept for backward; blobs streaming
 // from the host, optimizer state first, then gradients, then weights, as few of them as do; more
-// passes, so that fewer micro-batches are alive at once. Nothing here changes a bit of a result.
-// Pure functions, any thread.
+// passes, so that fewer micro-batches are alive at once. When host memory has a budget too, blobs
+// that stream go on to disk in the same order, as few as do. Nothing here changes a bit of a
+// result. Pure functions, any thread.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +45,13 @@ std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::i
 // The one that takes least.
 Placement least(const PlacementChoices& choices);
 
-// The homes of a plan that sends the first `count` blobs of 3 * blocks off the device.
-std::string homes_with(int count, int blocks);
+// The homes of a plan that sends the first `count` blobs of 3 * blocks off the device, and of those
+// the first `disk` to disk.
+std::string homes_with(int count, int blocks, int disk = 0);
+
+// The same homes with blobs on disk, so that `bytes` (of host memory) are at most `budget`; when
+// nothing makes them fit, the homes that take least. REQUIRES: homes_with() made them.
+std::string homes_within(const std::string& homes, int blocks, std::int64_t budget,
+                         const std::function<std::int64_t(const std::string&)>& bytes);
 
 }  // namespace sluice

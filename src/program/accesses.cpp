@@ -7,27 +7,30 @@
 namespace sluice {
 
 Accesses::Accesses(const ProgramSet& set, const Program& before, const Program& program)
-    : arena_(set.memory.total()), all_(arena_ + set.memory.host_bytes()), workers_(set.workers) {
+    : memory_(set.memory), arena_(set.memory.total()), workers_(set.workers) {
   intern("batch data");  // batch_data()
   add(0, before);
   add(1, program);
   mirror_cuts();
 }
 
-// Values are told apart at home as they are in the slot.
+// Values are told apart at home as they are in the slot: first in host memory, then on disk.
 void Accesses::mirror_cuts() {
   const auto sort = [&] {
     std::sort(cuts_.begin(), cuts_.end());
     cuts_.erase(std::unique(cuts_.begin(), cuts_.end()), cuts_.end());
   };
   sort();
-  const std::vector<std::int64_t> slots = cuts_;
-  for (const Mirror& mirror : mirrors_) {
-    auto cut = std::lower_bound(slots.begin(), slots.end(), mirror.slot);
-    for (; cut != slots.end() && *cut <= mirror.slot + mirror.bytes; ++cut)
-      cuts_.push_back(*cut - mirror.slot + mirror.home);
+  for (const Tier tier : {Tier::device, Tier::host}) {
+    const std::vector<std::int64_t> near = cuts_;
+    auto mirror = mirrors_.lower_bound({memory_.begin(tier), 0, 0});
+    for (; mirror != mirrors_.end() && mirror->near < memory_.end(tier); ++mirror) {
+      auto cut = std::lower_bound(near.begin(), near.end(), mirror->near);
+      for (; cut != near.end() && *cut <= mirror->near + mirror->bytes; ++cut)
+        cuts_.push_back(*cut - mirror->near + mirror->far);
+    }
+    sort();
   }
-  sort();
 }
 
 const Trace& Accesses::of(int run, const Action& action) const {
@@ -73,25 +76,28 @@ void Accesses::add(int run, const Program& program) {
 
 void Accesses::cut_copy(const Program& program, int index) {
   const Action& action = program.actions[static_cast<std::size_t>(index)];
-  const bool fetch = action.phase == Phase::fetch, leave = action.phase == Phase::leave;
-  const auto within = [&](std::int64_t offset, std::int64_t begin, std::int64_t end) {
-    return offset >= begin && offset <= end - action.bytes;
+  const bool load = action.phase == Phase::load;
+  const bool disk = action.phase == Phase::read || action.phase == Phase::write;
+  const bool away = action.phase == Phase::leave || action.phase == Phase::write;
+  const auto within = [&](std::int64_t offset, Tier tier) {
+    return offset >= memory_.begin(tier) && offset <= memory_.end(tier) - action.bytes;
   };
-  const std::int64_t slot = leave ? action.from : action.to;
-  const std::int64_t home = leave ? action.to : action.from;
-  require(action.list < 0 && action.bytes > 0 && within(slot, 0, arena_) &&
-              (!(fetch || leave) || within(home, arena_, all_)),
+  const std::int64_t near = away ? action.from : action.to;
+  const std::int64_t far = away ? action.to : action.from;
+  require(action.list < 0 && action.bytes > 0 && within(near, disk ? Tier::host : Tier::device) &&
+              (load || within(far, disk ? Tier::disk : Tier::host)),
           [&] {
             return Error(
                 Exit::internal,
                 {fmt::format("{} copies from or to no place", program.action_name(index)),
                  fmt::format("program {}", program.name),
-                 fmt::format("within {} and {} bytes", arena_, all_ - arena_),
+                 fmt::format("within {}, {} and {} bytes of device, host and disk", arena_,
+                             memory_.host_bytes(), memory_.disk_bytes()),
                  fmt::format("{} bytes from {} to {}", action.bytes, action.from, action.to),
                  {}});
           });
-  cuts_.insert(cuts_.end(), {slot, slot + action.bytes});
-  if (fetch || leave) mirrors_.insert({slot, home, action.bytes});
+  cuts_.insert(cuts_.end(), {near, near + action.bytes});
+  if (!load) mirrors_.insert({near, far, action.bytes});
 }
 
 // Places where the bytes of a touch begin and end.

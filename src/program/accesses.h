@@ -75,7 +75,8 @@ class Accesses {
   int intern(const std::string& name);
   int span_at(std::int64_t offset) const;
 
-  std::int64_t arena_, all_;  // bytes of the arena; of host memory too
+  const MemoryMap& memory_;
+  std::int64_t arena_;
   Workers workers_;
   std::vector<std::int64_t> cuts_;
   std::vector<std::string> names_;
@@ -83,7 +84,7 @@ class Accesses {
   std::vector<Trace> traces_[2];  // per run and list
   Trace none_;
   struct Mirror {
-    std::int64_t slot, home, bytes;
+    std::int64_t near, far, bytes;  // the end nearer to the device, and the other one
     auto operator<=>(const Mirror&) const = default;
   };
   std::set<Mirror> mirrors_;  // copies: what lies at both ends is cut at the same places

@@ -66,6 +66,12 @@ class ProgramBuilder {
       case Phase::leave:
         add_leave(action, stop.kind);
         break;
+      case Phase::read:
+        add_read(action, stop.kind);
+        break;
+      case Phase::write:
+        add_write(action, stop.kind);
+        break;
       default:
         action.list = list_of(stop.item);
         if (program_.list_of(action).ops.empty()) return;
@@ -115,7 +121,7 @@ class ProgramBuilder {
   }
 
   std::int64_t home(int layer, Kind kind) const {
-    return set_.memory.total() + set_.residency->home(layer, kind);
+    return set_.memory.begin(set_.residency->tier(layer, kind)) + set_.residency->home(layer, kind);
   }
   void set_copy(Action& action, Kind kind) const {
     action.kind = kind;
@@ -125,12 +131,19 @@ class ProgramBuilder {
   void add_fetch(Action& action, Kind kind) {
     action.lane = Lane::in;
     set_copy(action, kind);
-    action.from = home(action.layer, kind);
     action.to = blob(action.layer, region_of(kind));
     const int slot = set_.residency->slot(action.layer, kind);
+    const int staging = set_.residency->staging(action.layer, kind);
     wait_for_mark(action, set_.marks.used(kind, slot));
     wait_for_mark(action, set_.marks.emptied(kind, slot));
-    wait_for_mark(action, set_.marks.home(kind, action.layer));
+    if (staging < 0) {
+      action.from = home(action.layer, kind);
+      wait_for_mark(action, set_.marks.home(kind, action.layer));
+    } else {  // right behind its read
+      action.from = set_.memory.begin(Tier::host) + set_.residency->staging_in(kind, staging);
+      wait_for(action, next() - 1);
+      mark(set_.marks.fetched(kind, staging)) = next();
+    }
     fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)] = next();
   }
 
@@ -139,10 +152,40 @@ class ProgramBuilder {
     action.lane = Lane::out;
     set_copy(action, kind);
     action.from = blob(action.layer, region_of(kind));
-    action.to = home(action.layer, kind);
     const int slot = set_.residency->slot(action.layer, kind);
+    const int staging = set_.residency->staging(action.layer, kind);
     wait_for(action, mark(set_.marks.used(kind, slot)));
+    if (staging < 0) {
+      action.to = home(action.layer, kind);
+      mark(set_.marks.home(kind, action.layer)) = next();
+    } else {  // a write comes right behind it
+      action.to = set_.memory.begin(Tier::host) + set_.residency->staging_out(kind, staging);
+      wait_for_mark(action, set_.marks.written(kind, staging));
+    }
     mark(set_.marks.emptied(kind, slot)) = next();
+  }
+
+  // Whole pages go to disk and come from it.
+  void add_read(Action& action, Kind kind) {
+    action.lane = Lane::disk_read;
+    const int staging = set_.residency->staging(action.layer, kind);
+    action.kind = kind;
+    action.bytes = set_.residency->slot_bytes(kind);
+    action.from = home(action.layer, kind);
+    action.to = set_.memory.begin(Tier::host) + set_.residency->staging_in(kind, staging);
+    wait_for_mark(action, set_.marks.fetched(kind, staging));
+    wait_for_mark(action, set_.marks.home(kind, action.layer));
+  }
+
+  void add_write(Action& action, Kind kind) {
+    action.lane = Lane::disk_write;
+    const int staging = set_.residency->staging(action.layer, kind);
+    action.kind = kind;
+    action.bytes = set_.residency->slot_bytes(kind);
+    action.from = set_.memory.begin(Tier::host) + set_.residency->staging_out(kind, staging);
+    action.to = home(action.layer, kind);
+    wait_for(action, next() - 1);
+    mark(set_.marks.written(kind, staging)) = next();
     mark(set_.marks.home(kind, action.layer)) = next();
   }
 

@@ -32,6 +32,8 @@ class CopyPlanner {
     return layer < spec_.layers ? residency_.slot(layer, kind) : -1;
   }
 
+  bool on_disk(Kind kind, int layer) const { return residency_.tier(layer, kind) == Tier::disk; }
+
   bool skipped(const Scheduled& item) const {
     return item.phase == Phase::derive && slot(Kind::weights, item.layer) >= 0;
   }
@@ -105,8 +107,9 @@ class CopyPlanner {
       if (s < 0 || !uses.of(kind).any() || content_[at(kind)][at(s)] == item.layer) continue;
       content_[at(kind)][at(s)] = item.layer;
       if (kind == Kind::weights) packed_[at(s)] = false;
-      if (reads(uses.of(kind), item))
-        out_.push_back({{Phase::fetch, item.layer, item.micro}, kind});
+      if (!reads(uses.of(kind), item)) continue;
+      if (on_disk(kind, item.layer)) out_.push_back({{Phase::read, item.layer, item.micro}, kind});
+      out_.push_back({{Phase::fetch, item.layer, item.micro}, kind});
     }
     if (const int s = slot(Kind::weights, item.layer); s >= 0) {
       if (uses.reads_packed && !packed_[at(s)]) {
@@ -117,7 +120,11 @@ class CopyPlanner {
     }
     out_.push_back({item});
     for (const Kind kind : all_kinds)
-      if (leaves_[i][at(kind)]) out_.push_back({{Phase::leave, item.layer, item.micro}, kind});
+      if (leaves_[i][at(kind)]) {
+        out_.push_back({{Phase::leave, item.layer, item.micro}, kind});
+        if (on_disk(kind, item.layer))
+          out_.push_back({{Phase::write, item.layer, item.micro}, kind});
+      }
   }
 
   // What the next program takes for granted.

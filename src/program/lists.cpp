@@ -70,6 +70,8 @@ class ListMaker {
       case Phase::load:
       case Phase::fetch:
       case Phase::leave:
+      case Phase::read:
+      case Phase::write:
         break;
     }
     throw Error("a copy has no op list");

@@ -59,7 +59,7 @@ void describe(OptionTable& table, PlanConfig& c) {
            "times that a layer-major step goes up and down the layers (auto: 1)")
       .allows_auto = true;
   table.add("plan.homes", &c.homes, Effect::free,
-            "where the blocks' blobs live: device, host, or KIND=TIER,KIND@FIRST-LAST=TIER,… "
+            "where the blocks' blobs live: device, host, disk, or KIND=TIER,KIND@FIRST-LAST=TIER,… "
             "(auto: device)");
   table
       .add("plan.slots", &c.slots, Effect::free,
@@ -71,8 +71,15 @@ void describe(OptionTable& table, PlanConfig& c) {
       .allows_auto = true;
   table
       .add("plan.host_memory", &c.host_memory, Effect::free,
-           "bytes of host memory for blobs that stream (auto: what is there)")
+           "bytes of host memory for blobs that stream; the others are on disk (auto: what is "
+           "there)")
       .allows_auto = true;
+  table
+      .add("plan.disk_memory", &c.disk_memory, Effect::free,
+           "bytes of disk for blobs that stream (auto: what is there)")
+      .allows_auto = true;
+  table.add("plan.disk_path", &c.disk_path, Effect::free,
+            "folder on the disk for blobs that stream (default: the run's)");
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -169,6 +176,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.slots = slots_of(config);
   require_not_negative(config.device_memory, "plan.device_memory");
   require_not_negative(config.host_memory, "plan.host_memory");
+  require_not_negative(config.disk_memory, "plan.disk_memory");
   plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);
   return plan;
 }

@@ -25,6 +25,8 @@ struct PlanConfig {
   std::int64_t slots = 0;
   std::int64_t device_memory = 0;  // bytes
   std::int64_t host_memory = 0;
+  std::int64_t disk_memory = 0;
+  std::string disk_path = "";  // a folder; empty: the run's
   std::string recompute = "auto";
   std::string precision = "auto";
   std::string state = "auto";

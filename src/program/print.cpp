@@ -138,7 +138,12 @@ class ProgramPrinter {
     if (action.copies()) {
       const std::string slot = fmt::format("{} slot {}", name_of(action.kind),
                                            set_.residency->slot(action.layer, action.kind));
-      return action.phase == Phase::fetch ? "host -> " + slot : slot + " -> host";
+      const int number = set_.residency->staging(action.layer, action.kind);
+      const std::string host =
+          number < 0 ? "host" : fmt::format("{} staging {}", name_of(action.kind), number);
+      if (action.phase == Phase::read) return "disk -> " + host;
+      if (action.phase == Phase::write) return host + " -> disk";
+      return action.phase == Phase::fetch ? host + " -> " + slot : slot + " -> " + host;
     }
     const OpList& list = program_.list_of(action);
     std::set<Region> reads, writes;

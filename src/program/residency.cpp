@@ -45,6 +45,22 @@ std::int64_t MemoryMap::reserve_host(std::int64_t bytes) {
   return offset;
 }
 
+std::int64_t MemoryMap::reserve_disk(std::int64_t bytes) {
+  const std::int64_t offset = disk_;
+  disk_ += align_up(bytes, blob_alignment);
+  return offset;
+}
+
+std::int64_t MemoryMap::begin(Tier tier) const {
+  if (tier == Tier::device) return 0;
+  return tier == Tier::host ? total() : total() + host_;
+}
+
+std::int64_t MemoryMap::end(Tier tier) const {
+  return tier == Tier::disk ? begin(tier) + disk_
+                            : begin(tier == Tier::device ? Tier::host : Tier::disk);
+}
+
 std::int64_t MemoryMap::reserve(Region region, std::int64_t bytes, std::int64_t alignment) {
   std::int64_t& size = sizes_[static_cast<std::size_t>(region)];
   const std::int64_t offset = align_up(size, alignment);
@@ -108,6 +124,8 @@ void Residency::place_rings(MemoryMap& memory) {
     };
     ring(region_of(kind));
     if (kind == Kind::weights) ring(Region::derived);
+    staging_[static_cast<std::size_t>(k)] =
+        memory.reserve_host(2 * stagings(kind) * slot_bytes(kind));
   }
 }
 
@@ -127,7 +145,9 @@ void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memo
     if (const int through = slot(layer, kind); through >= 0) {
       blob = rings_[static_cast<std::size_t>(region)] + through * align_up(bytes, blob_alignment);
       if (region != Region::derived)
-        at_home_.back()[static_cast<std::size_t>(kind)] = memory.reserve_host(bytes);
+        at_home_.back()[static_cast<std::size_t>(kind)] = tier(layer, kind) == Tier::disk
+                                                              ? memory.reserve_disk(bytes)
+                                                              : memory.reserve_host(bytes);
     } else {
       blob = memory.reserve(region, bytes, blob_alignment);
     }
@@ -170,10 +190,31 @@ std::int64_t Residency::home(int layer, Kind kind) const {
   return at_home_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(kind)];
 }
 
+Tier Residency::tier(int layer, Kind kind) const {
+  const bool block = layer > 0 && layer < layers_ - 1;
+  return block ? homes_.of(kind, layer - 1) : Tier::device;
+}
+
 int Residency::slot(int layer, Kind kind) const {
-  const int block = layer - 1;
-  if (block < 0 || layer == layers_ - 1 || homes_.of(kind, block) == Tier::device) return -1;
-  return homes_.index_of(kind, block) % slots(kind);
+  if (tier(layer, kind) == Tier::device) return -1;
+  return homes_.index_of(kind, layer - 1) % slots(kind);
+}
+
+int Residency::staging(int layer, Kind kind) const {
+  if (tier(layer, kind) != Tier::disk) return -1;
+  return homes_.disk_index_of(kind, layer - 1) % stagings(kind);
+}
+
+std::int64_t Residency::staging_in(Kind kind, int staging) const {
+  return staging_[static_cast<std::size_t>(kind)] + staging * slot_bytes(kind);
+}
+
+std::int64_t Residency::staging_out(Kind kind, int staging) const {
+  return staging_in(kind, stagings(kind) + staging);
+}
+
+std::int64_t Residency::slot_bytes(Kind kind) const {
+  return align_up(blob_bytes(LayerKind::block, region_of(kind)), blob_alignment);
 }
 
 int Residency::streaming_layer(Kind kind, int index) const {

@@ -16,9 +16,15 @@ struct Content {
   int run = -1, micro = -1, version = -1;
   bool scratch = false;
   Meaning meaning;
-  std::array<int, lanes> reader = {-1, -1, -1};  // per lane, the last since the writer
-  int serial = -1;                               // the op that touched it last, to find aliases
+  std::array<int, lanes> reader = none();  // per lane, the last since the writer
+  int serial = -1;                         // the op that touched it last, to find aliases
   Meaning alias;
+
+  static constexpr std::array<int, lanes> none() {
+    std::array<int, lanes> out{};
+    out.fill(-1);
+    return out;
+  }
 };
 
 class Validator {

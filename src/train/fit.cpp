@@ -55,7 +55,7 @@ class Sizes {
     spec_.options.homes = homes_of(plan, model_);
     spec_.options.recompute = plan.recompute;
     const MemoryMap memory = memory_map(spec_);
-    return {memory.total(), memory.host_bytes()};
+    return {memory.total(), memory.host_bytes(), memory.disk_bytes()};
   }
 
  private:
@@ -64,41 +64,70 @@ class Sizes {
   ProgramSpec spec_;
 };
 
+// The placement with as much on disk as the host's budget wants, or as makes it smallest.
+Placement within_host(const Config& config, Sizes& sizes, Placement placement) {
+  const std::int64_t budget = config.plan.host_memory;
+  if (budget == 0 || config.plan.homes != "auto") return placement;
+  const auto blocks = static_cast<int>(config.model.layers);
+  const auto host = [&](const std::string& homes) {
+    Placement moved = placement;
+    moved.homes = homes;
+    return sizes.of(moved).host;
+  };
+  placement.homes = homes_within(placement.homes, blocks, budget, host);
+  return placement;
+}
+
 }  // namespace
 
 TierBytes least_bytes(const Config& config, const Plan& plan, int threads) {
-  return Sizes(config, plan, threads).of(least(choices_of(config, plan)));
+  Sizes sizes(config, plan, threads);
+  return sizes.of(within_host(config, sizes, least(choices_of(config, plan))));
 }
 
-Plan placed(const Config& config, const Plan& plan, int threads) {
+namespace {
+
+// The first placement within the device's budget.
+Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
   const std::int64_t budget = config.plan.device_memory;
-  Sizes sizes(config, plan, threads);
-  Placement placement{plan.passes, plan.homes, plan.slots, plan.recompute};
-  if (budget > 0) {
-    const PlacementChoices choices = choices_of(config, plan);
-    const auto device = [&](const Placement& one) { return sizes.of(one).device; };
-    const std::optional<Placement> found = first_that_fits(choices, budget, device);
-    require(found.has_value(), [&] {
-      const std::int64_t needed = device(least(choices));
-      return Error(Exit::memory,
-                   {fmt::format("the device's budget is too small: {} are the least that do",
-                                human_bytes(needed)),
-                    config.place("plan.device_memory"),
-                    fmt::format("at least {} bytes", needed),
-                    fmt::format("{}", budget),
-                    {fmt::format("plan.device_memory = {}", needed)}});
-    });
-    placement = *found;
-  }
-  const std::int64_t host = sizes.of(placement).host, there = config.plan.host_memory;
-  require(there == 0 || host <= there, [&] {
+  if (budget == 0) return {plan.passes, plan.homes, plan.slots, plan.recompute};
+  const PlacementChoices choices = choices_of(config, plan);
+  const auto device = [&](const Placement& one) { return sizes.of(one).device; };
+  const std::optional<Placement> found = first_that_fits(choices, budget, device);
+  require(found.has_value(), [&] {
+    const std::int64_t needed = device(least(choices));
     return Error(Exit::memory,
-                 {fmt::format("what streams needs {} of host memory", human_bytes(host)),
-                  config.place("plan.host_memory"),
-                  fmt::format("at least {} bytes", host),
-                  fmt::format("{}", there),
-                  {fmt::format("plan.host_memory = {}", host)}});
+                 {fmt::format("the device's budget is too small: {} are the least that do",
+                              human_bytes(needed)),
+                  config.place("plan.device_memory"),
+                  fmt::format("at least {} bytes", needed),
+                  fmt::format("{}", budget),
+                  {fmt::format("plan.device_memory = {}", needed)}});
   });
+  return *found;
+}
+
+// What streams needs so much of the tier whose budget `key` is.
+void require_room(const Config& config, Exit code, const char* tier, const char* key,
+                  std::int64_t needed, std::int64_t budget) {
+  require(budget == 0 || needed <= budget, [&] {
+    return Error(code, {fmt::format("what streams needs {} of {}", human_bytes(needed), tier),
+                        config.place(key),
+                        fmt::format("at least {} bytes", needed),
+                        fmt::format("{}", budget),
+                        {fmt::format("{} = {}", key, needed)}});
+  });
+}
+
+}  // namespace
+
+Plan placed(const Config& config, const Plan& plan, int threads) {
+  Sizes sizes(config, plan, threads);
+  const Placement placement = within_host(config, sizes, within_device(config, plan, sizes));
+  const TierBytes bytes = sizes.of(placement);
+  require_room(config, Exit::memory, "host memory", "plan.host_memory", bytes.host,
+               config.plan.host_memory);
+  require_room(config, Exit::disk, "disk", "plan.disk_memory", bytes.disk, config.plan.disk_memory);
   return with(plan, placement);
 }
 

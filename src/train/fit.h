@@ -15,14 +15,15 @@ MemoryBytes memory_of(const ProgramSet& programs, int threads);
 
 // Bytes of each tier.
 struct TierBytes {
-  std::int64_t device = 0, host = 0;
+  std::int64_t device = 0, host = 0, disk = 0;
 };
 
-// The plan with homes, slots, passes and recompute chosen for plan.device_memory; what the config
-// says of them stays. Without a budget the plan as it is. Error (memory): none fits, the least that
-// would; or plan.host_memory is too little for the homes.
+// The plan with homes, slots, passes and recompute chosen for plan.device_memory and
+// plan.host_memory; what the config says of them stays. Without a budget the plan as it is. Error
+// (memory): none fits, the least that would; or plan.host_memory is too little for the homes.
+// Error (disk): plan.disk_memory is.
 Plan placed(const Config& config, const Plan& plan, int threads);
-// The least that this config can do with, and what is then on the host.
+// The least of the device that this config can do with, and what is then on host and disk.
 TierBytes least_bytes(const Config& config, const Plan& plan, int threads);
 
 // The mildest changes of the config with which it takes at most `available` bytes; at most three,

@@ -5,6 +5,7 @@
 #include "graph/fusion.h"
 #include "planner/machine.h"
 #include "train/assembly.h"
+#include "train/disk_use.h"
 #include "train/fit.h"
 #include "train/hash_log.h"
 #include "train/loop.h"
@@ -148,6 +149,38 @@ struct Watchers {
   std::optional<Recorder> recorder;
 };
 
+std::string scratch_folder(const Config& config, const RunFiles& files) {
+  const std::string& path = config.plan.disk_path;
+  require(path.empty() || std::filesystem::is_directory(path), [&] {
+    return Error(Exit::disk, {"there is no folder for what is at home on disk",
+                              config.place("plan.disk_path"),
+                              "a folder that this user may write to",
+                              path,
+                              {"plan.disk_path = \"\" for the run's own folder"}});
+  });
+  return path.empty() ? files.folder().string() : path;
+}
+
+// Nothing is taken before both are known to fit.
+void require_room(const Config& config, int threads, const MemoryBytes& memory, const DiskUse& disk,
+                  const std::string& scratch, const RunFiles& files) {
+  const std::int64_t available = available_memory();
+  require_fits(memory, available, [&] { return changes_that_fit(config, threads, available); });
+  require_disk(disk, scratch, files.folder().string(),
+               static_cast<std::int64_t>(checkpoint_steps(files.folder()).size()));
+}
+
+// Null when nothing is at home on disk.
+std::unique_ptr<ScratchFile> take_scratch(const std::string& folder, const ProgramSet& programs,
+                                          Faults& faults, MetricsLog& log) {
+  if (programs.memory.disk_bytes() == 0) return nullptr;
+  auto out = std::make_unique<ScratchFile>(folder, programs.memory.disk_bytes(), faults);
+  if (!out->direct())
+    log.say(fmt::format("sluice: the disk of {} knows no O_DIRECT: blobs go through the page cache",
+                        folder));
+  return out;
+}
+
 }  // namespace
 
 Exit train(const TrainRequest& request) {
@@ -166,9 +199,8 @@ Exit train(const TrainRequest& request) {
   MemoryBytes memory = memory_of(*programs, cpu.threads);
   const std::int64_t recorded = Recorder::bytes(*programs, static_cast<int>(request.trace));
   memory.process += recorded, memory.total += recorded;
-  const std::int64_t available = available_memory();
-  require_fits(memory, available, [&] { return changes_that_fit(config, cpu.threads, available); });
-
+  const std::string scratch_at = scratch_folder(config, files);
+  require_room(config, cpu.threads, memory, disk_use(config, *programs), scratch_at, files);
   CpuBackend backend(cpu);
   files.open(config, key, *request.faults);
   const RunLength length = length_of(config);
@@ -184,6 +216,8 @@ Exit train(const TrainRequest& request) {
   say_start(log, peak, plan, cpu.isa, files, length.steps);
 
   Watchers watchers(request, files, programs);
+  const auto scratch = take_scratch(scratch_at, *programs, *request.faults, log);
+  watchers.options.scratch = scratch.get();
   Trainer trainer(config, plan, backend, programs, batches, watchers.options);
   if (files.resumed())
     say(log, files.load(trainer, config.model));

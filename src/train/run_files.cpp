@@ -164,7 +164,7 @@ std::vector<std::string> RunFiles::load(Trainer& trainer, const ModelConfig& mod
 void RunFiles::save(const Trainer& trainer, const Config& config, const NumericsKey& key,
                     std::int64_t step, std::uint64_t digest, const std::string& tokenizer_path) {
   const auto access = [&](int layer, const std::string& value) {
-    return trainer.tensor(layer, value);
+    return trainer.tensor(layer, value, Access::read);
   };
   CheckpointSave save = store_->begin(step);
   save_model(save, config.model, trainer.tensors(), access);

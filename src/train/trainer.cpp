@@ -101,7 +101,7 @@ void Trainer::settle() {
 
 std::uint64_t Trainer::digest() const {
   return weights_digest(tensors_, [&](int layer, const std::string& value) {
-    return executor_.tensor(layer, value);
+    return tensor(layer, value, Access::read);
   });
 }
 

@@ -39,8 +39,9 @@ class Trainer {
           ExecutorOptions options);
 
   const std::vector<ModelTensor>& tensors() const { return tensors_; }
-  Tensor tensor(int layer, const std::string& value) const {
-    return executor_.tensor(layer, value);
+  // As Executor::tensor() says.
+  Tensor tensor(int layer, const std::string& value, Access access = Access::update) const {
+    return executor_.tensor(layer, value, access);
   }
   Executor& executor() { return executor_; }
 

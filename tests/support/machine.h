@@ -50,6 +50,7 @@ struct MachineSpec {
   int threads = 2;
   Isa isa = best_isa();
   bool poison = false;
+  std::filesystem::path scratch = std::filesystem::temp_directory_path();  // of what is on disk
   OpFilter filter;
 };
 
@@ -104,6 +105,8 @@ class Machine {
 
   MachineSpec spec_;
   std::unique_ptr<Backend> cpu_, backend_;
+  Faults faults_;
+  std::optional<ScratchFile> scratch_;
   std::unique_ptr<Executor> executor_;
   std::vector<ModelTensor> tensors_;
   std::optional<Staging> staging_;

@@ -82,6 +82,8 @@ void expect_free_options_change_no_bits(const TinyRun& tiny, const std::string& 
         "--run.threads=3", "--plan.recompute=block", "--plan.recompute=selective",
         "--plan.schedule=layer-major", "--plan.homes=host --plan.slots=2",
         "--plan.homes=optimizer=host,weights@1=host --plan.schedule=layer-major --plan.passes=2",
+        "--plan.homes=disk --plan.slots=2",
+        "--plan.homes=disk,weights=host,gradients@1=device --plan.disk_path=. --run.poison=true",
         "--run.poison=true", "--plan.homes=gradients=host --run.poison=true --run.threads=2",
         "--run.log_hashes=true", "--run.keep_last=1", "--trace 2",
         "--run.sample_every=2 --run.sample_prompt=Gate"}) {

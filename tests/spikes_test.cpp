@@ -79,11 +79,12 @@ struct SpikyRun : TinyRun {
   SpikyRun() : TinyRun("tiny", "--run.tokens=12800 --run.validate_every=0 --run.keep_last=1000") {
     const Ended made = run(
         "set -e\n"
+        "rm corpus*\n"
         "noise() { awk -v seed=$1 'BEGIN { srand(seed); for (i = 0; i < 150; ++i) printf \"%c\", "
         "33 + int(14 * rand()); print \"\" }'; }\n"
         "{ head -n 60 text.txt; noise 1; sed -n 61,130p text.txt; noise 2; sed -n 131,250p "
         "text.txt; noise 3; sed -n 251,400p text.txt; } > spiky.txt\n"
-        "sluice prepare spiky.txt --tokenizer bytes --out corpus --validation 0.1 --force");
+        "sluice prepare spiky.txt --tokenizer bytes --out corpus --validation 0.1");
     EXPECT_EQ(made.exit, 0) << made.err;
   }
 

@@ -61,6 +61,10 @@ TEST_F(StreamedUse, BudgetsChangeNoNumbers) {
       EXPECT_EQ(without(found, {"device", "host", "homes", "tokens_per_second"}),
                 without(resident, {"device", "host", "homes", "tokens_per_second"}));
     }
+    const Ended told = tiny_->run(command + " --checkpoint run --plan.homes=weights@1-2=host");
+    EXPECT_NE(told.err.find("sluice: homes weights@1-2=host, 2 slots: "), std::string::npos)
+        << told.err;
+    EXPECT_EQ(told.out, tiny_->run(command + " --checkpoint run").out);
     const Json all = run(command + " --plan.homes=host --plan.slots=2");
     EXPECT_EQ(all.at("device"), least);
     EXPECT_EQ(all.at("homes"), "host");

@@ -70,7 +70,7 @@ void add_read_options(CLI::App& command, ReadOptions& options);
 // Of `overrides`, those of [plan] that say where weights live; all others are refused.
 SessionOptions session_options(const ReadOptions& options,
                                const std::vector<std::string>& overrides);
-// A Session; errors of its plan name the command line.
+// A Session, with a note when its weights stream; errors of its plan name the command line.
 Session open_session(const ModelFolder& folder, const SessionOptions& options);
 
 // Adds a command whose action is run(options). OPTIONS is its struct of options, made here.

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "command.h"
+#include "planner/memory_report.h"
 #include "train/config.h"
 
 namespace sluice {
@@ -116,7 +117,14 @@ SessionOptions session_options(const ReadOptions& o, const std::vector<std::stri
 
 Session open_session(const ModelFolder& folder, const SessionOptions& options) {
   try {
-    return Session(folder, options);
+    Session session(folder, options);
+    const MemoryMap& memory = session.executor().programs().memory;
+    if (memory.host_bytes() > 0)
+      note(fmt::format("homes {}, {} slots: {} of the device, {} of the host",
+                       session.placement().homes,
+                       session.executor().programs().residency->slots(Kind::weights),
+                       human_bytes(memory.total()), human_bytes(memory.host_bytes())));
+    return session;
   } catch (Error& e) {
     std::string& where = e.report().where;
     if (is_of_use(where)) where = "command line " + where;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "support/undisturbed.h"
+#include "train/assembly.h"
+#include "train/fit.h"
 
 namespace sluice {
 namespace {
@@ -63,6 +65,50 @@ TEST(StreamingDiskSlow, BudgetsOfHostMemoryChangeNoBits) {
   const std::int64_t scratch = bytes_of(all_disk.at("disk"), "scratch");
   refused(fmt::format("{} --plan.homes=disk --plan.disk_memory={}", device, scratch - 1), 6,
           scratch);
+}
+
+// What fits only with its blobs on disk is refused with budgets that would do.
+TEST(StreamingDisk, ARefusalNamesBudgetsThatFit) {
+  Config config = load_config("gpt2-124m");
+  const auto total = [&] {
+    const Plan plan = placed(config, plan_of(config), 2);
+    return memory_of(assemble_training(config, plan, 2), 2).total;
+  };
+  const std::int64_t available = std::int64_t{2500} << 20;
+  ASSERT_GT(total(), available);
+  const std::vector<PlanChange> changes = changes_that_fit(config, 2, available);
+  ASSERT_FALSE(changes.empty());
+  const PlanChange& budgets = changes.back();
+  EXPECT_FALSE(budgets.changes_key) << budgets.text();
+  EXPECT_EQ(budgets.settings.front().key, "plan.device_memory");
+  for (const PlanChange::Setting& setting : budgets.settings) {
+    const std::string text = fmt::format("{}={}", setting.key, setting.value);
+    apply_overrides(config, {&text, 1});
+  }
+  EXPECT_LE(total(), available);
+  EXPECT_NE(placed(config, plan_of(config), 2).homes.find("disk"), std::string::npos);
+  EXPECT_TRUE(changes_that_fit(load_config("gigagpt-175b"), 2, available).empty());
+}
+
+// The resident set of a run that begins, and of one that resumes: loading and saving see blobs
+// through staging slots that are planned.
+TEST(StreamingDiskSlow, PeaksWhereThePlanSays) {
+  const TinyRun tiny;
+  const std::string options =
+      "--model.layers=12 --model.width=320 --model.heads=5 --plan.precision=bf16 "
+      "--plan.state=exact --optim.ema=0.9 --run.validate_every=0 --run.threads=2 "
+      "--run.save_every=1 --run.keep_last=1 --plan.homes=disk --plan.slots=2 ";
+  const Ended plan = tiny.run("sluice plan tiny.toml --json " + options);
+  ASSERT_EQ(plan.exit, 0) << plan.err;
+  const nlohmann::json json = nlohmann::json::parse(plan.out);
+  const auto total = static_cast<double>(bytes_of(json.at("memory"), "total"));
+  ASSERT_GT(static_cast<double>(bytes_of(json.at("disk"), "scratch")), total);
+  for (const char* tokens : {"256", "384"}) {
+    const Ended ended = tiny.train("run", options + "--change run.tokens --run.tokens=" + tokens);
+    std::printf("peak %lld bytes, plan %.0f bytes\n", static_cast<long long>(ended.peak_bytes),
+                total);
+    EXPECT_NEAR(static_cast<double>(ended.peak_bytes), total, 16 << 20);
+  }
 }
 
 TEST(StreamingDiskSlow, ThePlanSaysWhatCheckpointsTake) {

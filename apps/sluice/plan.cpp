@@ -114,10 +114,12 @@ std::string placement_text(const Planned& planned) {
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
       name_of(plan.recompute));
-  out += fmt::format(
-      "device: {} ({} bytes); least {} ({} bytes) with {} on the host and {} on disk\n",
-      human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
-      planned.least.device, human_bytes(planned.least.host), human_bytes(planned.least.disk));
+  const TierBytes& least = planned.least;
+  out +=
+      fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host{}\n",
+                  human_bytes(memory.total()), memory.total(), human_bytes(least.device),
+                  least.device, human_bytes(least.host),
+                  least.disk == 0 ? "" : fmt::format(" and {} on disk", human_bytes(least.disk)));
   return out + disk_text(planned.disk);
 }
 

@@ -131,12 +131,32 @@ Plan placed(const Config& config, const Plan& plan, int threads) {
   return with(plan, placement);
 }
 
+namespace {
+
+// Budgets within which everything that can leave memory does: `process` is what lies beside them.
+// None when even that does not fit, or a person has chosen.
+std::optional<PlanChange> streaming_change(const Config& config, const Plan& plan, int threads,
+                                           std::int64_t process, std::int64_t available) {
+  if (config.plan.homes != "auto" || config.plan.device_memory > 0 || config.plan.host_memory > 0)
+    return std::nullopt;
+  Config smallest = config;
+  smallest.plan.host_memory = 1;
+  const TierBytes least = least_bytes(smallest, plan, threads);
+  // Programs that stream are longer, and so is what the process keeps of them.
+  const std::int64_t device = available - least.host - 2 * process;
+  if (device < least.device) return std::nullopt;
+  return PlanChange{{{"plan.device_memory", fmt::format("{}", device)},
+                     {"plan.host_memory", fmt::format("{}", least.host)}},
+                    false};
+}
+
+}  // namespace
+
 std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
                                          std::int64_t available) {
   const Plan plan = placed(config, plan_of(config), threads);
-  // What no such change makes smaller; without this look a hopeless model is planned many times.
   const MemoryBytes bytes = memory_of(assemble_training(config, plan, threads), threads);
-  if (bytes.weights + bytes.gradients + bytes.optimizer + bytes.derived > available) return {};
+  const auto streaming = streaming_change(config, plan, threads, bytes.process, available);
   PlanChoices now;
   now.recompute = name_of(plan.recompute);
   now.micro_batch = plan.micro_batch;
@@ -152,7 +172,14 @@ std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
     const Plan again = placed(changed, plan_of(changed), threads);
     return memory_of(assemble_training(changed, again, threads), threads).total;
   };
-  return changes_that_fit(candidate_changes(now), available, total_of);
+  std::vector<PlanChange> candidates = candidate_changes(now);
+  // What keeps these in memory needs not be planned many times to see that it does not fit.
+  if (bytes.weights + bytes.gradients + bytes.optimizer + bytes.derived > available)
+    candidates.clear();
+  const auto first_of_key = std::find_if(candidates.begin(), candidates.end(),
+                                         [](const PlanChange& c) { return c.changes_key; });
+  if (streaming) candidates.insert(first_of_key, *streaming);
+  return changes_that_fit(candidates, available, total_of);
 }
 
 }  // namespace sluice

@@ -7,14 +7,15 @@
 #include "backend/cpu/findings.h"
 #include "backend/cpu/measure.h"
 #include "command.h"
-#include "planner/machine.h"
+#include "core/file.h"
+#include "planner/description.h"
 #include "planner/memory_report.h"
 
 namespace sluice {
 namespace {
 
 struct Options {
-  std::string disk;
+  std::string disk, save;
   bool quick = false;
 };
 
@@ -230,6 +231,8 @@ int run(const Options& options, Context& context) {
                        e.report().found));
     }
   }
+  if (!options.save.empty())
+    write_file_atomic(options.save, to_toml(description_of(d.machine, total_memory(d.host))));
   if (context.json)
     write_json(json_of(d));
   else
@@ -244,6 +247,8 @@ void add_doctor(CLI::App& app, Context& context) {
   CLI::App* command = add_command(app, context, "doctor",
                                   "Measure this machine; say what is wrong and what to do", run, o);
   command->add_flag("--quick", o->quick, "5 seconds instead of 20, less exact");
+  command->add_option("--save", o->save, "describe the machine in a file, for plan --machine")
+      ->type_name("FILE");
   command->add_option("--disk", o->disk, "the folder whose disk is measured (default: this one)")
       ->type_name("DIR");
 }

@@ -1,5 +1,7 @@
 #include "train/fit.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -124,6 +126,74 @@ std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
     return memory_of(assemble_training(changed, again, threads), threads).total;
   };
   return changes_that_fit(candidate_changes(now), available, total_of);
+}
+
+Config on_machine(const Config& config, const Machine& machine) {
+  Config out = config;
+  const bool bf16 = gemm_rate(machine, "bf16", 1024, 1024, 1024) >
+                    gemm_rate(machine, "float32", 1024, 1024, 1024);
+  if (out.plan.precision == "auto") out.plan.precision = bf16 ? "bf16" : "float32";
+  if (machine.device == "cpu") return out;  // its memory is one, and is looked at as a whole
+  if (out.plan.device_memory == 0) out.plan.device_memory = machine.device_budget();
+  if (out.plan.host_memory == 0) out.plan.host_memory = machine.host_budget();
+  return out;
+}
+
+Plan plan_of(const Config& config, const Machine& machine) {
+  Plan plan = plan_of(config);
+  plan.packed = machine.packs;
+  return plan;
+}
+
+namespace {
+
+bool fits(const Config& asked, const Machine& machine) {
+  try {
+    const Config config = on_machine(asked, machine);
+    check(config);
+    placed(config, plan_of(config, machine), 1);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// The most blocks that fit; 0: not one.
+std::int64_t layers_that_fit(Config config, const Machine& machine) {
+  std::int64_t fit = 0, too_many = config.model.layers;
+  while (too_many - fit > 1) {
+    config.model.layers = (fit + too_many) / 2;
+    (fits(config, machine) ? fit : too_many) = config.model.layers;
+  }
+  return fit;
+}
+
+}  // namespace
+
+std::vector<std::string> changes_that_fit(const Config& asked, const Machine& machine) {
+  constexpr std::size_t most = 3;
+  std::vector<std::string> out;
+  const auto consider = [&](const std::vector<std::string>& settings) {
+    Config config = asked;
+    apply_overrides(config, settings);
+    if (out.size() < most && fits(config, machine))
+      out.push_back(fmt::format("{}", fmt::join(settings, " and ")));
+  };
+  if (asked.plan.state != "compact") consider({"plan.state=compact"});
+  const std::int64_t micro_batch = plan_of(on_machine(asked, machine), machine).micro_batch;
+  if (micro_batch > 1) consider({fmt::format("plan.micro_batch={}", micro_batch / 2)});
+  if (asked.batch.sequence > 512)
+    consider({fmt::format("batch.sequence={}", asked.batch.sequence / 4)});
+  for (const BuiltinMachine& one : builtin_machines()) {
+    const Machine other = load_machine(std::string(one.name));
+    const bool larger = other.host_budget() > machine.host_budget();
+    if (out.size() < most && larger && fits(asked, other))
+      out.push_back(fmt::format("--machine {}", one.name));
+  }
+  if (out.size() < most)
+    if (const std::int64_t layers = layers_that_fit(asked, machine); layers > 0)
+      out.push_back(fmt::format("model.layers={}", layers));
+  return out;
 }
 
 }  // namespace sluice

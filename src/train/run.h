@@ -20,6 +20,7 @@ struct TrainRequest {
   const std::atomic<int>* stop_signal = nullptr;  // not 0: finish the step, save, exit 75
   bool json = false;                              // step rows to stdout too
   bool bar = false;          // stderr is a terminal: draw a bar below the lines
+  std::string machine;       // --machine: a description of this machine; empty: none
   std::string machine_file;  // what `sluice doctor` measured; empty: nothing
 };
 

@@ -7,7 +7,8 @@
 #include <cstdio>
 
 #include "backend/null/null.h"
-#include "planner/description.h"
+#include "executor/executor.h"
+#include "planner/simulate.h"
 #include "program/happens_before.h"
 #include "program/validate.h"
 #include "tiny_models.h"
@@ -75,6 +76,37 @@ TEST(Walk, EveryActionOfSmallModels) {
       }
 }
 
+// What the simulator says a steady step moves is what the executor asks the backend to move.
+TEST(Walk, SimulatorAndExecutorMoveTheSameBytes) {
+  const Machine machine = load_machine("h200");
+  for (const int passes : {0, 1, 2})
+    for (const char* homes : {"device", "host", "optimizer=host,weights@1-2=host"}) {
+      SCOPED_TRACE(fmt::format("{} {}", passes, homes));
+      const auto set =
+          std::make_shared<const ProgramSet>(tiny_programs(plan_of("gpt2", passes, homes, 2)));
+      std::array<std::int64_t, 2> in{}, out{};
+      for (const std::size_t steps : {0, 1}) {
+        NullBackend backend;
+        {
+          Executor executor(backend, set, {});
+          const std::vector<const std::byte*> staging(3);
+          executor.enqueue(set->index_of("derive"), staging);
+          executor.enqueue(set->index_of("first"), staging);
+          for (std::size_t i = 0; i < steps; ++i)
+            executor.enqueue(set->index_of("steady"), staging);
+          executor.drain();
+        }
+        in[steps] = backend.bytes_copied();
+        out[steps] = backend.bytes_copied_out();
+      }
+      const Simulated step = simulate(*set, machine);
+      EXPECT_EQ(step.bytes[static_cast<std::size_t>(Lane::in)], in[1] - in[0]);
+      EXPECT_EQ(step.bytes[static_cast<std::size_t>(Lane::out)], out[1] - out[0]);
+      EXPECT_GT(in[1], in[0]);
+      EXPECT_EQ(out[1] > out[0], std::string_view(homes) != "device");
+    }
+}
+
 // Whether `program`, which was cut, still runs an action behind another one that it waited for.
 bool implied(const ProgramSet& set, const Program& program, int action, const Wait& wait) {
   for (const Program& before : set.programs) {
@@ -124,10 +156,14 @@ TEST(Walk, ACopyIsMissed) {
     (action.phase == Phase::leave ? wrong.to : wrong.from) +=
         action.phase == Phase::load ? 0 : action.bytes;
     if (action.phase == Phase::load) wrong.to += action.bytes;
-    EXPECT_NE(refusal(mutant), "") << set.named("steady").action_name(static_cast<int>(a));
+    // The weights of the layer that has a slot for itself stay there until flush sends them home.
+    const bool unread = action.phase == Phase::leave && action.kind == Kind::weights &&
+                        set.residency->slot(action.layer, action.kind) == 1;
+    EXPECT_EQ(refusal(mutant).empty(), unread)
+        << set.named("steady").action_name(static_cast<int>(a));
     ++found;
   }
-  EXPECT_EQ(found, 22);
+  EXPECT_EQ(found, 16);
 }
 
 TEST(Walk, SaysWhatIsWrong) {
@@ -135,14 +171,14 @@ TEST(Walk, SaysWhatIsWrong) {
   Program& steady = set.programs[static_cast<std::size_t>(set.index_of("steady"))];
   for (Action& action : steady.actions)
     if (action.phase == Phase::fetch && action.kind == Kind::optimizer) {
-      action.from += action.bytes;
+      action.from += align_up(action.bytes, blob_alignment);
       break;
     }
   const std::string text = refusal(set);
   EXPECT_NE(text.find("fetch optimizer block 0 reads optimizer state of block 0"),
             std::string::npos)
       << text;
-  EXPECT_NE(text.find("found: optimizer state of block 1"), std::string::npos) << text;
+  EXPECT_NE(text.find("found: weights of block 1"), std::string::npos) << text;
 }
 
 // Work grows with the program's length and not faster: counted, not timed.
@@ -162,9 +198,9 @@ TEST(Walk, ValidationIsLinear) {
     EXPECT_NEAR(more / few, 1, 0.1) << passes;
     EXPECT_NEAR(most / few, 1, 0.1) << passes;
   }
-  const double low = looks(4, 8, 1), higher = looks(16, 8, 1), highest = looks(64, 8, 1);
+  const double low = looks(12, 8, 1), higher = looks(48, 8, 1), highest = looks(192, 8, 1);
   EXPECT_NEAR(higher / low, 1, 0.1);
-  EXPECT_NEAR(highest / higher, 1, 0.1);
+  EXPECT_NEAR(highest / low, 1, 0.1);
 }
 
 // A published model as one device with 20 TB of host memory: at the batch that was published,

@@ -42,7 +42,8 @@ std::optional<Machine> machine_of(const Options& options, const Context& context
 // A plan for a machine that was named is refused with changes that were planned for it.
 Plan place(const Config& asked, const Planned& planned, const Plan& plan, int threads, bool named) {
   try {
-    return placed(planned.config, plan, threads);
+    return named ? fastest(planned.config, plan, *planned.machine, threads)
+                 : placed(planned.config, plan, threads);
   } catch (const Error& e) {
     if (!named || e.code() != Exit::memory) throw;
     Report report = e.report();
@@ -130,6 +131,9 @@ std::string placement_text(const Planned& planned) {
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
       name_of(plan.recompute));
+  out += fmt::format("at rest: {:.3f} bytes a parameter\n",
+                     static_cast<double>(at_rest_bytes(planned.programs)) /
+                         static_cast<double>(planned.programs.model->parameters()));
   out += fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host\n",
                      human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
                      planned.least.device, human_bytes(planned.least.host));
@@ -168,6 +172,7 @@ int run(const Options& options, Context& context) {
          {"memory", to_json(planned.memory)},
          {"device", planned.programs.memory.total()},
          {"least", {{"device", planned.least.device}, {"host", planned.least.host}, {"disk", 0}}},
+         {"at_rest", at_rest_bytes(planned.programs)},
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
          {"slots", planned.plan.slots},

@@ -307,7 +307,7 @@ void Walker::State::copy() {
     backend.copy_out(nullptr, nullptr, a.bytes);
   const Meant meant{static_cast<Holds>(a.kind), a.layer, -1};
   Site& source = place(meant.what, a.from);
-  read(source, meant, a.from >= set.memory.total());
+  read(source, meant, a.from >= set.memory.total() + set.memory.host_bytes());
   const std::int64_t version = source.version;
   Site& target = place(meant.what, a.to);
   write(target, meant);
@@ -357,6 +357,13 @@ Walker::Walker(Backend& backend, const ProgramSet& set)
   for (Clock& clock : s.joined) clock.fill(0);
   s.mark_clocks.assign(static_cast<std::size_t>(set.marks.count()), Clock{});
   s.loaded.resize(set.programs.size());
+  for (int layer = 0; layer < set.model->layer_count(); ++layer)
+    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+      if (const std::int64_t home = set.residency->home(layer, kind); home >= 0) {
+        Site& site = s.place(static_cast<Holds>(kind), set.memory.total() + home);
+        site.content = {static_cast<Holds>(kind), layer, -1};
+        site.version = 0;
+      }
 }
 
 Walker::~Walker() = default;

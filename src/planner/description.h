@@ -54,6 +54,7 @@ struct Machine {
   std::string device = "cpu";  // what computes: "cpu", or "cuda" for a GPU
   std::string model;           // of the device: "NVIDIA H200", or the CPU's name
   std::string isa;             // of a CPU's kernels
+  bool real = true;            // false: a machine that exists for tests
   bool packs = true;           // its products read packed weights (graph/derive.h)
 
   // Bytes. The device's own memory is the host's on a CPU. Reserved: what others need of it.

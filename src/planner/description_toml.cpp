@@ -165,6 +165,7 @@ Machine read(Reader& top, const std::string& where) {
     top.refuse(top.find("device"), "device", "cpu or cuda", out.device);
   out.model = top.text("model");
   out.isa = top.text("isa", "");
+  out.real = top.flag("real", true);
   out.packs = top.flag("packs", out.device == "cpu");
   for (const NamedFigure& one : figures) {
     const toml::node* node = top.find(one.name);
@@ -230,6 +231,7 @@ std::string to_toml(const Machine& machine) {
       fmt::format("name = {}\nabout = {}\ndevice = {}\nmodel = {}\n", quoted(machine.name),
                   quoted(machine.about), quoted(machine.device), quoted(machine.model));
   if (!machine.isa.empty()) out += fmt::format("isa = {}\n", quoted(machine.isa));
+  if (!machine.real) out += "real = false\n";
   out += fmt::format("packs = {}\n\n", machine.packs);
   for (const NamedFigure& one : figures) {
     const Figure& figure = machine.*one.value;

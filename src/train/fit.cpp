@@ -6,7 +6,9 @@
 #include <optional>
 
 #include "backend/cpu/cpu.h"
+#include "models/published.h"
 #include "planner/placement.h"
+#include "planner/simulate.h"
 #include "train/assembly.h"
 
 namespace sluice {
@@ -147,15 +149,100 @@ Plan plan_of(const Config& config, const Machine& machine) {
 
 namespace {
 
+// Seconds of a step with a placement. The passes between the first and the last are alike, so a
+// step of many is costed as one of four and as many more as it has times what the fourth adds.
+class Steps {
+ public:
+  Steps(const Config& config, const Plan& plan, const Machine& machine, int threads)
+      : config_(config), plan_(plan), machine_(machine), threads_(threads) {}
+
+  double seconds(const Placement& placement) const {
+    const Plan plan = with(plan_, placement);
+    const std::int64_t passes = plan.passes == 0 ? plan.micro_batches : plan.passes;
+    if (passes <= few) return seconds(plan, plan.micro_batches);
+    const std::int64_t at_once = (plan.micro_batches + passes - 1) / passes;
+    const double less = seconds(cut(plan, few - 1), (few - 1) * at_once);
+    const double more = seconds(cut(plan, few), few * at_once);
+    return more + static_cast<double>(plan.micro_batches - few * at_once) /
+                      static_cast<double>(at_once) * (more - less);
+  }
+
+ private:
+  static constexpr std::int64_t few = 4;
+
+  static Plan cut(Plan plan, std::int64_t passes) {
+    if (plan.passes > 0) plan.passes = passes;
+    return plan;
+  }
+  double seconds(Plan plan, std::int64_t micro_batches) const {
+    plan.micro_batches = micro_batches;
+    plan.later_micro_batches.clear();
+    return simulate(assemble_training(config_, plan, threads_), machine_).seconds;
+  }
+
+  const Config& config_;
+  const Plan& plan_;
+  const Machine& machine_;
+  int threads_;
+};
+
+}  // namespace
+
+Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int threads) {
+  if (machine.device == "cpu") return placed(config, plan, threads);
+  Sizes sizes(config, plan, threads);
+  const Steps steps(config, plan, machine, threads);
+  const auto device = [&](const Placement& one) { return sizes.of(one).device; };
+  std::optional<Placement> best;
+  double least = 0;
+  for (const Placement& one :
+       all_that_fit(choices_of(config, plan), config.plan.device_memory, device)) {
+    if (sizes.of(one).host > config.plan.host_memory) continue;
+    const double seconds = steps.seconds(one);
+    if (best && seconds >= least) continue;
+    best = one;
+    least = seconds;
+  }
+  return best ? with(plan, *best) : placed(config, plan, threads);  // which says why none does
+}
+
+namespace {
+
 bool fits(const Config& asked, const Machine& machine) {
   try {
     const Config config = on_machine(asked, machine);
     check(config);
-    placed(config, plan_of(config, machine), 1);
-    return true;
+    const Plan plan = plan_of(config, machine);
+    if (machine.device == "cpu") {
+      placed(config, plan, 1);
+      return true;
+    }
+    Sizes sizes(config, plan, 1);
+    const auto device = [&](const Placement& one) { return sizes.of(one).device; };
+    for (const Placement& one :
+         all_that_fit(choices_of(config, plan), config.plan.device_memory, device))
+      if (sizes.of(one).host <= config.plan.host_memory) return true;
+    return false;
   } catch (const Error&) {
     return false;
   }
+}
+
+// The largest published model that is smaller and fits, in the same run; empty: none.
+std::string smaller_model(const Config& asked, const Machine& machine) {
+  std::string best;
+  std::int64_t most = 0;
+  const std::int64_t all = parameters_of(asked.model);
+  for (const std::string& name : builtin_names()) {
+    Config config = asked;
+    config.model = load_config(name).model;
+    const std::int64_t parameters = parameters_of(config.model);
+    const bool same = config.model.family == asked.model.family;
+    if (!same || parameters >= all || parameters <= most || !fits(config, machine)) continue;
+    best = name;
+    most = parameters;
+  }
+  return best;
 }
 
 // The most blocks that fit; 0: not one.
@@ -179,20 +266,38 @@ std::vector<std::string> changes_that_fit(const Config& asked, const Machine& ma
     if (out.size() < most && fits(config, machine))
       out.push_back(fmt::format("{}", fmt::join(settings, " and ")));
   };
+  if (asked.plan.passes > 0) consider({"plan.passes=auto"});
   if (asked.plan.state != "compact") consider({"plan.state=compact"});
+  if (asked.plan.gradients == "auto") consider({"plan.gradients=bf16"});
+  if (asked.plan.gradients == "auto" && asked.plan.state != "compact")
+    consider({"plan.state=compact", "plan.gradients=bf16"});
   const std::int64_t micro_batch = plan_of(on_machine(asked, machine), machine).micro_batch;
   if (micro_batch > 1) consider({fmt::format("plan.micro_batch={}", micro_batch / 2)});
   if (asked.batch.sequence > 512)
     consider({fmt::format("batch.sequence={}", asked.batch.sequence / 4)});
   for (const BuiltinMachine& one : builtin_machines()) {
     const Machine other = load_machine(std::string(one.name));
-    const bool larger = other.host_budget() > machine.host_budget();
+    const bool larger = other.real && other.host_budget() > machine.host_budget();
     if (out.size() < most && larger && fits(asked, other))
       out.push_back(fmt::format("--machine {}", one.name));
   }
-  if (out.size() < most)
-    if (const std::int64_t layers = layers_that_fit(asked, machine); layers > 0)
-      out.push_back(fmt::format("model.layers={}", layers));
+  if (const std::string name = smaller_model(asked, machine); out.size() < most && !name.empty())
+    out.push_back(fmt::format("the model of {}", name));
+  Config smaller = asked;
+  for (const char* state : {"", "compact"}) {
+    if (out.size() == most || asked.plan.state == state) continue;
+    if (*state != '\0') smaller.plan.state = state;
+    if (const std::int64_t layers = layers_that_fit(smaller, machine); layers > 0)
+      out.push_back(fmt::format("model.layers={}{}", layers,
+                                *state == '\0' ? "" : " and plan.state=compact"));
+  }
+  for (const BuiltinMachine& one : builtin_machines()) {
+    const Machine other = load_machine(std::string(one.name));
+    const bool larger = other.real && other.host_budget() > machine.host_budget();
+    if (out.size() == most || !larger) continue;
+    if (const std::int64_t layers = layers_that_fit(asked, other); layers > 0)
+      out.push_back(fmt::format("--machine {} and model.layers={}", one.name, layers));
+  }
   return out;
 }
 

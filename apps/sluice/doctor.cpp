@@ -37,9 +37,9 @@ struct Diagnosis {
 
 // Seconds to spend on each measurement.
 struct Spending {
-  double float32, bf16, memory, disk;
+  double float32, bf16, attention, memory, disk;
 };
-constexpr Spending thorough = {6.5, 4.0, 1.5, 3.0}, quick = {1.2, 0.8, 0.4, 0.6};
+constexpr Spending thorough = {6.5, 4.0, 1.5, 1.5, 3.0}, quick = {1.2, 0.8, 0.4, 0.4, 0.6};
 
 std::string today() {
   const std::time_t now = std::time(nullptr);
@@ -96,6 +96,8 @@ Diagnosis diagnose(const Options& options) {
   d.machine.quick = options.quick;
   CpuBackend cpu({.threads = d.examined.threads, .isa = d.examined.best});
   take_products(cpu, options, spending, d);
+  for (const MeasuredAttention& one : measure_attention(cpu, spending.attention))
+    d.machine.attention.push_back({one.head, one.sequence, one.forward, one.backward});
   const std::int64_t array = std::min<std::int64_t>(d.examined.memory_left / 8, 256 << 20);
   const MemoryRates memory = measure_memory(cpu, array, spending.memory);
   d.machine.read_one = memory.read_one, d.machine.read_all = memory.read_all;
@@ -165,8 +167,13 @@ std::string products_text(const MachineRates& machine) {
     out += fmt::format("  {:<18}{}  {}\n", fmt::format("{} {} x {}", p.name, p.in, p.out),
                        rates_of(machine, p.name, "float32"), rates_of(machine, p.name, "bf16"));
   const auto all = [&](const char* type) { return product_flops(machine, type) / 1e12; };
-  return out + fmt::format("  {:<18}{:9.3f}{:20}{:9.3f}\n", "a step's, together", all("float32"),
-                           "", all("bf16"));
+  out += fmt::format("  {:<18}{:9.3f}{:20}{:9.3f}\n", "a step's, together", all("float32"), "",
+                     all("bf16"));
+  for (const AttentionSpeed& a : machine.attention)
+    out += fmt::format("  {:<18}{:9.3f}{:9.3f}\n",
+                       fmt::format("attention {} x {}", a.sequence, a.head), a.forward / 1e12,
+                       a.backward / 1e12);
+  return out;
 }
 
 std::string speeds_text(const Diagnosis& d) {

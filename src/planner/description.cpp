@@ -33,17 +33,22 @@ std::int64_t Machine::host_budget() const {
 }
 
 double interpolated(std::span<const Known> known, const double (&sizes)[3]) {
-  double weights = 0, sum = 0;
+  double weights = 0, sum = 0, here = 0, count = 0;
   for (const Known& one : known) {
     double square = 0;
     for (int i = 0; i < 3; ++i) {
       const double apart = one.sizes[i] - sizes[i];
       square += apart * apart;
     }
-    if (square < 1e-12) return one.rate;
+    if (square < 1e-12) {
+      here += std::log(one.rate);
+      ++count;
+      continue;
+    }
     weights += 1 / square;
     sum += std::log(one.rate) / square;
   }
+  if (count > 0) return std::exp(here / count);
   return weights > 0 ? std::exp(sum / weights) : none;
 }
 
@@ -110,8 +115,12 @@ Machine description_of(const MachineRates& rates, std::int64_t memory) {
   for (const ProductRate& one : rates.products)
     out.gemm.push_back({one.m, one.k, one.n, one.type, measured(one.flops())});
   const double products = std::max(product_flops(rates, "bf16"), product_flops(rates, "float32"));
+  for (const AttentionSpeed& one : rates.attention) {
+    out.attention.push_back({one.head, one.sequence, "forward", measured(one.forward)});
+    out.attention.push_back({one.head, one.sequence, "backward", measured(one.backward)});
+  }
   for (const char* direction : {"forward", "backward"})
-    if (products > 0)
+    if (rates.attention.empty() && products > 0)
       out.attention.push_back(
           {64, 1024, direction, assumed(products / 4, "a quarter of products")});
   return out;

@@ -79,9 +79,10 @@ struct Machine {
   std::int64_t host_budget() const;
 };
 
-// The rate at a place between known ones. One that is known there is taken as it is. Otherwise the
-// mean of the rates' logarithms over all known ones, weighted by 1 / d^2, d being the distance
-// between the logarithms of the sizes (Shepard). So it never leaves the range of what is known.
+// The rate at a place between known ones. One that is known there is taken as it is, of several the
+// geometric mean. Otherwise the mean of the rates' logarithms over all known ones, weighted by
+// 1 / d^2, d being the distance between the logarithms of the sizes (Shepard). So it never leaves
+// the range of what is known.
 struct Known {
   double sizes[3];
   double rate;
@@ -100,8 +101,8 @@ double attention_rate(const Machine& machine, std::string_view direction, std::i
 double collective_rate(const Machine& machine, std::string_view name, std::int64_t devices,
                        std::int64_t bytes);
 
-// What doctor measured, as a description of that machine: attention, launch and links, which it
-// does not measure, are assumed from what it does.
+// What doctor measured, as a description of that machine: launch, links and what it could not measure
+// are assumed from what it did.
 Machine description_of(const MachineRates& rates, std::int64_t memory);
 
 // As a person reads it; parse_description() of it gives the same machine.

@@ -65,10 +65,12 @@ TEST(Description, EveryFigureSaysWhereItComesFrom) {
 // The stated rule: a known place as it is known; else logarithms weighted by 1 / d^2.
 TEST(Description, InterpolatesAsItSays) {
   const Known known[] = {{{10, 10, 10}, 100}, {{12, 10, 10}, 400}};
-  EXPECT_DOUBLE_EQ(interpolated(known, {10, 10, 10}), 100);
+  EXPECT_NEAR(interpolated(known, {10, 10, 10}), 100, 1e-9);
   EXPECT_NEAR(interpolated(known, {11, 10, 10}), 200, 1e-9);  // halfway: the geometric mean
   // d^2 = 1 and 9: weights 0.9 and 0.1.
   EXPECT_NEAR(interpolated(known, {9, 10, 10}), 100 * std::pow(4, 0.1), 1e-9);
+  const Known twice[] = {{{10, 10, 10}, 100}, {{10, 10, 10}, 400}, {{12, 10, 10}, 7}};
+  EXPECT_NEAR(interpolated(twice, {10, 10, 10}), 200, 1e-9);
   EXPECT_EQ(interpolated({}, {1, 1, 1}), 0);
   const Machine four = load_machine("h200x4-one");
   EXPECT_DOUBLE_EQ(collective_rate(four, "all-reduce", 4, 1 << 20), 46e9);

@@ -264,7 +264,7 @@ std::vector<std::string> changes_that_fit(const Config& asked, const Machine& ma
     Config config = asked;
     apply_overrides(config, settings);
     if (out.size() < most && fits(config, machine))
-      out.push_back(fmt::format("{}", fmt::join(settings, " and ")));
+      out.push_back(fmt::format("--{}", fmt::join(settings, " --")));
   };
   if (asked.plan.passes > 0) consider({"plan.passes=auto"});
   if (asked.plan.state != "compact") consider({"plan.state=compact"});
@@ -282,21 +282,21 @@ std::vector<std::string> changes_that_fit(const Config& asked, const Machine& ma
       out.push_back(fmt::format("--machine {}", one.name));
   }
   if (const std::string name = smaller_model(asked, machine); out.size() < most && !name.empty())
-    out.push_back(fmt::format("the model of {}", name));
+    out.push_back(fmt::format("{}, a smaller model", name));
   Config smaller = asked;
   for (const char* state : {"", "compact"}) {
     if (out.size() == most || asked.plan.state == state) continue;
     if (*state != '\0') smaller.plan.state = state;
     if (const std::int64_t layers = layers_that_fit(smaller, machine); layers > 0)
-      out.push_back(fmt::format("model.layers={}{}", layers,
-                                *state == '\0' ? "" : " and plan.state=compact"));
+      out.push_back(fmt::format("--model.layers={}{}", layers,
+                                *state == '\0' ? "" : " --plan.state=compact"));
   }
   for (const BuiltinMachine& one : builtin_machines()) {
     const Machine other = load_machine(std::string(one.name));
     const bool larger = other.real && other.host_budget() > machine.host_budget();
     if (out.size() == most || !larger) continue;
     if (const std::int64_t layers = layers_that_fit(asked, other); layers > 0)
-      out.push_back(fmt::format("--machine {} and model.layers={}", one.name, layers));
+      out.push_back(fmt::format("--machine {} --model.layers={}", one.name, layers));
   }
   return out;
 }

@@ -35,7 +35,7 @@ Plan plan_of(const Config& config, const Machine& machine);
 // micro-batch stays. Error (memory) as of placed() when none fits. On a CPU: placed().
 Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int threads);
 // At most three changes of what a person asked for with which it would fit on the machine, or on
-// another that is known, each planned again: "plan.state = compact", "--machine h200x4-one".
+// another that is known, each planned again: "--plan.state=compact", "--machine h200x4-one".
 std::vector<std::string> changes_that_fit(const Config& asked, const Machine& machine);
 
 // The mildest changes of the config with which it takes at most `available` bytes; at most three,

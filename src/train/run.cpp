@@ -108,16 +108,17 @@ std::optional<Machine> machine_of(const TrainRequest& request, const CpuBackend:
   return description_of(*found.machine, total_memory(host));
 }
 
-// The planner's word beside what the run did.
-void say_predicted(MetricsLog& log, const Machine& machine, const ProgramSet& programs,
-                   std::int64_t tokens) {
+// When a run has ended: the planner's word beside what it did.
+Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& machine,
+                     const ProgramSet& programs, std::int64_t tokens) {
   const double measured = log.tokens_per_second();
-  if (measured <= 0) return;
-  const Simulated step = simulate(programs, machine);
+  if (!machine || measured <= 0) return exit;
+  const Simulated step = simulate(programs, *machine);
   const double predicted = static_cast<double>(tokens) / step.seconds;
   log.say(fmt::format(
       "sluice: predicted {:.4g} tokens/s on {}, bound by {}; measured {:.4g}, {:+.1f}%", predicted,
-      machine.name, name_of(step.bound), measured, 100 * (measured / predicted - 1)));
+      machine->name, name_of(step.bound), measured, 100 * (measured / predicted - 1)));
+  return exit;
 }
 
 MetricsOptions metrics_options(const TrainRequest& request, std::int64_t steps, double peak) {
@@ -220,9 +221,7 @@ Exit train(const TrainRequest& request) {
                         data.tokenizer ? data.train.tokenizer_path() : std::string(),
                         *request.faults,
                         request.stop_signal};
-  const Exit exit = training_loop(parts);
-  if (machine) say_predicted(log, *machine, *programs, config.batch.tokens);
-  return exit;
+  return with_prediction(training_loop(parts), log, machine, *programs, config.batch.tokens);
 }
 
 }  // namespace sluice

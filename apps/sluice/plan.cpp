@@ -2,6 +2,7 @@
 #include "backend/cpu/host.h"
 #include "command.h"
 #include "planner/flops.h"
+#include "planner/simulate.h"
 #include "program/print.h"
 #include "train/assembly.h"
 #include "train/disk_use.h"
@@ -12,7 +13,7 @@ namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, show;
+  std::string config, show, machine;
 };
 
 struct Planned {
@@ -23,8 +24,36 @@ struct Planned {
   TierBytes least;
   DiskUse disk;
   std::int64_t available = 0;
+  std::optional<Machine> machine;      // that the step is predicted on
+  std::optional<Simulated> predicted;  // none: nothing is known of the machine
   bool fits() const { return memory.total <= available; }
 };
+
+// The machine that was named, or this one as `sluice doctor` measured it.
+std::optional<Machine> machine_of(const Options& options, const Context& context, int threads,
+                                  const Config& config) {
+  if (!options.machine.empty()) return load_machine(options.machine);
+  const Isa isa = config.run.isa == "auto" ? best_isa() : parse_isa(config.run.isa);
+  const HostFacts host = host_facts("");
+  const MachineId id{host.cpu, std::string(name_of(isa)), threads};
+  const FoundMachine found = find_machine(context.machine_file, id);
+  if (!found.machine) return {};
+  return description_of(*found.machine, total_memory(host));
+}
+
+// A plan for a machine that was named is refused with changes that were planned for it.
+Plan place(const Config& asked, const Planned& planned, const Plan& plan, int threads, bool named) {
+  try {
+    return named ? fastest(planned.config, plan, *planned.machine, threads)
+                 : placed(planned.config, plan, threads);
+  } catch (const Error& e) {
+    if (!named || e.code() != Exit::memory) throw;
+    Report report = e.report();
+    report.where = planned.machine->name;
+    report.tries = changes_that_fit(asked, *planned.machine);
+    throw Error(Exit::memory, std::move(report));
+  }
+}
 
 Planned plan_for(const Options& options, const Context& context, int& threads) {
   Planned out;
@@ -33,13 +62,24 @@ Planned plan_for(const Options& options, const Context& context, int& threads) {
   check(out.config);
   threads =
       out.config.run.threads == 0 ? usable_threads() : static_cast<int>(out.config.run.threads);
-  const Plan plan = plan_of(out.config);
+  out.machine = machine_of(options, context, threads, out.config);
+  const bool named = !options.machine.empty();
+  const Config asked = out.config;
+  if (named) {
+    out.config = on_machine(asked, *out.machine);
+    threads = out.machine->device == "cpu" ? static_cast<int>(out.machine->cores.value) : 1;
+  }
+  const Plan plan = named ? plan_of(out.config, *out.machine) : plan_of(out.config);
   out.least = least_bytes(out.config, plan, threads);
-  out.plan = placed(out.config, plan, threads);
+  out.plan = place(asked, out, plan, threads, named);
   out.programs = assemble_training(out.config, out.plan, threads);
   out.memory = memory_of(out.programs, threads);
   out.disk = disk_use(out.config, out.programs);
-  out.available = available_memory();
+  out.available = !named ? available_memory()
+                  : out.machine->device == "cpu"
+                      ? out.machine->device_budget()
+                      : out.machine->device_budget() + out.machine->host_budget();
+  if (out.machine) out.predicted = simulate(out.programs, *out.machine);
   return out;
 }
 
@@ -52,7 +92,7 @@ void show(const Planned& planned, const std::string& what) {
 
 std::vector<std::string> changes(const Planned& planned, int threads) {
   std::vector<std::string> out;
-  if (planned.fits()) return out;
+  if (planned.fits() || (planned.machine && planned.machine->device != "cpu")) return out;
   for (const PlanChange& change : changes_that_fit(planned.config, threads, planned.available))
     out.push_back(change.text());
   return out;
@@ -114,6 +154,9 @@ std::string placement_text(const Planned& planned) {
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
       name_of(plan.recompute));
+  out += fmt::format("at rest: {:.3f} bytes a parameter\n",
+                     static_cast<double>(at_rest_bytes(planned.programs)) /
+                         static_cast<double>(planned.programs.model->parameters()));
   const TierBytes& least = planned.least;
   out +=
       fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host{}\n",
@@ -132,10 +175,13 @@ void print(const Planned& planned, int threads) {
                         config.batch.sequence, planned.plan.head_chunk));
   if (config.run.tokens > 0) write_out(fmt::format("run: {}\n", steps_text(length_of(config))));
   write_out(flops_text(config));
+  if (planned.machine)
+    write_out(fmt::format("machine: {} ({})\n", planned.machine->name, planned.machine->about));
   write_out(placement_text(planned));
   write_out(to_text(planned.memory));
   write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),
                         human_bytes(planned.available), planned.fits() ? "fits" : "does not fit"));
+  if (planned.predicted) write_out(to_text(*planned.predicted, config.batch.tokens));
   for (const std::string& change : changes(planned, threads))
     write_out(fmt::format("  try: {}\n", change));
 }
@@ -144,28 +190,29 @@ int run(const Options& options, Context& context) {
   int threads = 1;
   const Planned planned = plan_for(options, context, threads);
   if (context.json) {
-    write_json({{"parameters", planned.programs.model->parameters()},
-                {"fits", planned.fits()},
-                {"available", planned.available},
-                {"flops", flops_json(planned.config)},
-                {"memory", to_json(planned.memory)},
-                {"device", planned.programs.memory.total()},
-                {"least",
-                 {{"device", planned.least.device},
-                  {"host", planned.least.host},
-                  {"disk", planned.least.disk}}},
-                {"disk", disk_json(planned.disk)},
-                {"passes", planned.plan.passes},
-                {"homes", planned.plan.homes},
-                {"slots", planned.plan.slots},
-                {"recompute", name_of(planned.plan.recompute)},
-                {"micro_batch", planned.plan.micro_batch},
-                {"micro_batches", planned.plan.micro_batches},
-                {"later_micro_batches", planned.plan.later_micro_batches},
-                {"head_chunk", planned.plan.head_chunk},
-                {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
-                {"threads", threads},
-                {"try", changes(planned, threads)}});
+    write_json(
+        {{"parameters", planned.programs.model->parameters()},
+         {"fits", planned.fits()},
+         {"available", planned.available},
+         {"flops", flops_json(planned.config)},
+         {"memory", to_json(planned.memory)},
+         {"device", planned.programs.memory.total()},
+         {"least", {{"device", planned.least.device}, {"host", planned.least.host}, {"disk", planned.least.disk}}},
+         {"at_rest", at_rest_bytes(planned.programs)},
+         {"passes", planned.plan.passes},
+         {"homes", planned.plan.homes},
+         {"slots", planned.plan.slots},
+         {"recompute", name_of(planned.plan.recompute)},
+         {"micro_batch", planned.plan.micro_batch},
+         {"micro_batches", planned.plan.micro_batches},
+         {"later_micro_batches", planned.plan.later_micro_batches},
+         {"head_chunk", planned.plan.head_chunk},
+         {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
+         {"threads", threads},
+         {"machine", planned.machine ? nlohmann::json(planned.machine->name) : nlohmann::json()},
+         {"predicted", planned.predicted ? to_json(*planned.predicted, planned.config.batch.tokens)
+                                         : nlohmann::json()},
+         {"try", changes(planned, threads)}});
   } else if (options.show.empty()) {
     print(planned, threads);
   } else {
@@ -183,6 +230,10 @@ void add_plan(CLI::App& app, Context& context) {
   command->add_option("config", o->config, "a TOML file or a built-in name")
       ->required()
       ->type_name("CONFIG");
+  command
+      ->add_option("--machine", o->machine,
+                   "plan for this machine: a file, or h200, h200x4-one, rtx4090-64g")
+      ->type_name("MACHINE");
   command->add_option("--show", o->show, "graph, program or memory")
       ->check(one_of({"graph", "program", "memory"}))
       ->type_name("WHAT");

@@ -42,6 +42,11 @@ using DeviceBytes = std::function<std::int64_t(const Placement&)>;
 // The first placement of at most `budget` bytes. REQUIRES: no list is empty.
 std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::int64_t budget,
                                          const DeviceBytes& bytes);
+// Every placement worth a look for its speed: resident ones that fit; of each recompute level and
+// number of slots the fewest passes that fit, and the next two, with as few blobs off the device as
+// do. REQUIRES: no list is empty.
+std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
+                                    const DeviceBytes& bytes);
 // The one that takes least.
 Placement least(const PlacementChoices& choices);
 

@@ -1,8 +1,7 @@
 #include "program/accesses.h"
 
 #include <algorithm>
-#include <set>
-#include <tuple>
+#include <unordered_set>
 
 namespace sluice {
 
@@ -26,7 +25,7 @@ void Accesses::mirror_cuts() {
     auto mirror = mirrors_.lower_bound({memory_.begin(tier), 0, 0});
     for (; mirror != mirrors_.end() && mirror->near < memory_.end(tier); ++mirror) {
       auto cut = std::lower_bound(near.begin(), near.end(), mirror->near);
-      for (; cut != near.end() && *cut <= mirror->near + mirror->bytes; ++cut)
+      for (; cut != near.end() && *cut <= mirror->near + mirror->bytes; ++cut, ++looks_)
         cuts_.push_back(*cut - mirror->near + mirror->far);
     }
     sort();
@@ -37,9 +36,33 @@ const Trace& Accesses::of(int run, const Action& action) const {
   return action.list < 0 ? none_ : traces_[run][static_cast<std::size_t>(action.list)];
 }
 
-Spans Accesses::spans_of(const Action& action, const Touch& touch) const {
-  const std::int64_t begin = touch.spot.in(action.at);
-  return {span_at(begin), span_at(begin + touch.bytes)};
+std::size_t Accesses::Hash::operator()(const At& at) const {
+  const auto place = static_cast<std::uint64_t>(at.offset) * 0x9E3779B97F4A7C15u;
+  const auto what = static_cast<std::uint64_t>(at.trace) * 32 + static_cast<std::uint64_t>(at.base);
+  return (place ^ (place >> 29)) + what * 0xBF58476D1CE4E5B9u;
+}
+
+std::span<const Spans> Accesses::spans_of(int run, const Action& action) {
+  const auto list = static_cast<std::size_t>(action.list);
+  const Trace& trace = traces_[run][list];
+  spans_.resize(trace.size());
+  for (std::size_t b = 0; b < by_base_[run][list].size(); ++b) {
+    const std::vector<int>& touches = by_base_[run][list][b];
+    if (touches.empty()) continue;
+    const auto base = static_cast<Base>(b);
+    const std::int64_t at = base == Base::count ? -1 : action.at[base];
+    const auto [known, is_new] =
+        known_.try_emplace({2 * action.list + run, base, at}, found_.size());
+    if (is_new)
+      for (const int t : touches) {
+        const Touch& touch = trace[static_cast<std::size_t>(t)];
+        const std::int64_t begin = touch.spot.in(action.at);
+        found_.push_back({span_at(begin), span_at(begin + touch.bytes)});
+      }
+    for (std::size_t i = 0; i < touches.size(); ++i)
+      spans_[static_cast<std::size_t>(touches[i])] = found_[known->second + i];
+  }
+  return spans_;
 }
 
 Meaning Accesses::meaning(const Action& action, const Touch& touch) {
@@ -48,10 +71,18 @@ Meaning Accesses::meaning(const Action& action, const Touch& touch) {
   return out;
 }
 
+void Accesses::sort_by_base(const Trace& trace, ByBase& out) const {
+  for (std::size_t t = 0; t < trace.size(); ++t)
+    out[static_cast<std::size_t>(trace[t].spot.base)].push_back(static_cast<int>(t));
+}
+
 void Accesses::add(int run, const Program& program) {
-  for (const OpList& list : program.lists) traces_[run].push_back(trace(program, list));
+  for (const OpList& list : program.lists) {
+    traces_[run].push_back(trace(program, list));
+    sort_by_base(traces_[run].back(), by_base_[run].emplace_back());
+  }
   // Actions share lists and bases: each pair of them is cut once.
-  std::set<std::tuple<int, Base, std::int64_t>> seen;
+  std::unordered_set<At, Hash> seen;
   for (int index = 0; index < static_cast<int>(program.actions.size()); ++index) {
     const Action& action = program.actions[static_cast<std::size_t>(index)];
     if (action.copies()) {
@@ -60,16 +91,16 @@ void Accesses::add(int run, const Program& program) {
     }
     require(action.list >= 0 && action.list < static_cast<int>(program.lists.size()),
             [&] { return Error(fmt::format("{} has no op list", program.action_name(index))); });
-    std::array<int, static_cast<std::size_t>(Base::count) + 1> is_new;
-    is_new.fill(-1);
-    for (const Touch& touch : of(run, action)) {
-      const Base base = touch.spot.base;
-      int& fresh = is_new[static_cast<std::size_t>(base)];
-      if (fresh < 0) {
-        const std::int64_t at = touch.spot.known() ? action.at[base] : -1;
-        fresh = seen.emplace(action.list, base, at).second ? 1 : 0;
-      }
-      if (fresh == 1) cut(program, index, touch);
+    const auto list = static_cast<std::size_t>(action.list);
+    for (std::size_t b = 0; b < by_base_[run][list].size(); ++b) {
+      const auto base = static_cast<Base>(b);
+      const std::vector<int>& touches = by_base_[run][list][b];
+      if (touches.empty()) continue;
+      const std::int64_t at = base == Base::count ? -1 : action.at[base];
+      ++looks_;
+      if (!seen.insert({action.list, base, at}).second) continue;
+      for (const int t : touches)
+        cut(program, index, traces_[run][list][static_cast<std::size_t>(t)]);
     }
   }
 }

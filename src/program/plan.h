@@ -44,7 +44,8 @@ struct Plan {
   std::string homes = "device";  // see parse_homes()
   int slots = 3;                 // of each ring
   Recompute recompute = Recompute::none;
-  Numerics numerics;  // precision and formats; the rest is the caller's
+  bool packed = true;  // products read packed weights, as the CPU's do
+  Numerics numerics;   // precision and formats; the rest is the caller's
 };
 
 // `sequences_per_step`: of each stretch of a batch ramp, one without. The micro-batch is the same

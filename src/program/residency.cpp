@@ -88,6 +88,7 @@ Residency::Residency(const std::vector<const ModelGraphs*>& models, const Homes&
   const ModelGraphs& model = *models.front();
   for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
     lay_out(model.of(kind));
+  number_slots();
   place_rings(memory);
   std::int64_t norms = 0;
   for (int layer = 0; layer < layers_; ++layer) {
@@ -114,8 +115,7 @@ void Residency::place_rings(MemoryMap& memory) {
   rings_.fill(-1);
   for (int k = 0; k < blob_kinds; ++k) {
     const auto kind = static_cast<Kind>(k);
-    int& slots = slots_[static_cast<std::size_t>(k)];
-    slots = std::min(homes_.slots[static_cast<std::size_t>(k)], homes_.streaming(kind));
+    const int slots = slots_[static_cast<std::size_t>(k)];
     const auto ring = [&](Region region) {
       const std::int64_t bytes = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
       if (slots > 0 && bytes > 0)
@@ -190,14 +190,30 @@ std::int64_t Residency::home(int layer, Kind kind) const {
   return at_home_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(kind)];
 }
 
+// The j-th block that streams has slot j modulo the slots.
+void Residency::number_slots() {
+  for (int k = 0; k < blob_kinds; ++k) {
+    const auto kind = static_cast<Kind>(k);
+    int& slots = slots_[static_cast<std::size_t>(k)];
+    slots = std::min(homes_.slots[static_cast<std::size_t>(k)], homes_.streaming(kind));
+    auto& layers = streaming_[static_cast<std::size_t>(k)];
+    auto& slot_of = slot_of_[static_cast<std::size_t>(k)];
+    slot_of.assign(static_cast<std::size_t>(layers_), -1);
+    for (int block = 0; block < layers_ - 2; ++block) {
+      if (homes_.of(kind, block) == Tier::device) continue;
+      slot_of[static_cast<std::size_t>(block) + 1] = static_cast<int>(layers.size()) % slots;
+      layers.push_back(block + 1);
+    }
+  }
+}
+
 Tier Residency::tier(int layer, Kind kind) const {
   const bool block = layer > 0 && layer < layers_ - 1;
   return block ? homes_.of(kind, layer - 1) : Tier::device;
 }
 
 int Residency::slot(int layer, Kind kind) const {
-  if (tier(layer, kind) == Tier::device) return -1;
-  return homes_.index_of(kind, layer - 1) % slots(kind);
+  return slot_of_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(layer)];
 }
 
 int Residency::staging(int layer, Kind kind) const {
@@ -218,10 +234,8 @@ std::int64_t Residency::slot_bytes(Kind kind) const {
 }
 
 int Residency::streaming_layer(Kind kind, int index) const {
-  for (int block = 0; block < layers_ - 2; ++block)
-    if (homes_.of(kind, block) != Tier::device && homes_.index_of(kind, block) == index)
-      return block + 1;
-  return -1;
+  const auto& layers = streaming_[static_cast<std::size_t>(kind)];
+  return index < static_cast<int>(layers.size()) ? layers[static_cast<std::size_t>(index)] : -1;
 }
 
 Place Residency::find(LayerKind kind, const Value& value) const {

@@ -112,6 +112,7 @@ class Residency {
  private:
   using Blobs = std::array<std::int64_t, static_cast<std::size_t>(Region::count)>;
   void lay_out(const LayerGraph& graph);  // places within blobs
+  void number_slots();
   void place_rings(MemoryMap& memory);
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
   void place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
@@ -119,6 +120,8 @@ class Residency {
   int layers_;
   Homes homes_;
   std::array<int, blob_kinds> slots_{};
+  std::array<std::vector<int>, blob_kinds> streaming_;  // the layers that stream
+  std::array<std::vector<int>, blob_kinds> slot_of_;    // by layer; -1: it does not stream
   std::array<std::map<std::string, Place>, layer_kinds> places_;  // within blobs
   std::array<Blobs, layer_kinds> bytes_{};                        // of blobs
   std::vector<Blobs> blobs_;                                      // per layer

@@ -84,6 +84,7 @@ bool MetricsLog::shows_step(const StepResult& r) {
 }
 
 void MetricsLog::step(const StepResult& r, const Pace& pace) {
+  if (--warming_ < 0) timed_ += 1, seconds_per_token_ += 1 / pace.tokens_per_second;
   const double nothing = std::nan("");
   const double mfu = options_.peak_flops > 0
                          ? pace.tokens_per_second * options_.flops_per_token / options_.peak_flops

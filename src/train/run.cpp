@@ -3,7 +3,7 @@
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
-#include "planner/machine.h"
+#include "planner/simulate.h"
 #include "train/assembly.h"
 #include "train/disk_use.h"
 #include "train/fit.h"
@@ -94,6 +94,33 @@ Peak peak_of(const TrainRequest& request, const Plan& plan, const CpuBackend::Op
         "no MFU: {} (run `sluice doctor`)",
         found.machine ? fmt::format("{} products were not measured", precision) : found.reason);
   return peak;
+}
+
+// The machine that was described, which must be this one, or as `sluice doctor` measured it.
+std::optional<Machine> machine_of(const TrainRequest& request, const CpuBackend::Options& cpu) {
+  const HostFacts host = host_facts("");
+  const MachineId id{host.cpu, std::string(name_of(cpu.isa)), cpu.threads};
+  if (!request.machine.empty()) {
+    Machine machine = load_machine(request.machine);
+    require_same(machine, {id.cpu, id.isa, cpu.threads, total_memory(host)}, request.machine);
+    return machine;
+  }
+  const FoundMachine found = find_machine(request.machine_file, id);
+  if (!found.machine) return {};
+  return description_of(*found.machine, total_memory(host));
+}
+
+// When a run has ended: the planner's word beside what it did.
+Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& machine,
+                     const ProgramSet& programs, std::int64_t tokens) {
+  const double measured = log.tokens_per_second();
+  if (!machine || measured <= 0) return exit;
+  const Simulated step = simulate(programs, *machine);
+  const double predicted = static_cast<double>(tokens) / step.seconds;
+  log.say(fmt::format(
+      "sluice: predicted {:.4g} tokens/s on {}, bound by {}; measured {:.4g}, {:+.1f}%", predicted,
+      machine->name, name_of(step.bound), measured, 100 * (measured / predicted - 1)));
+  return exit;
 }
 
 MetricsOptions metrics_options(const TrainRequest& request, std::int64_t steps, double peak) {
@@ -187,6 +214,7 @@ Exit train(const TrainRequest& request) {
   const Config& config = request.config;
   check_trainable(config);
   const CpuBackend::Options cpu = cpu_options(config);
+  const std::optional<Machine> machine = machine_of(request, cpu);
   const Plan plan = placed(config, plan_of(config), cpu.threads);
   const Data data(config);
   const TrainingBatches batches(data.train, data.rows(config),
@@ -246,7 +274,7 @@ Exit train(const TrainRequest& request) {
                         data.tokenizer ? data.train.tokenizer_path() : std::string(),
                         *request.faults,
                         request.stop_signal};
-  return training_loop(parts);
+  return with_prediction(training_loop(parts), log, machine, *programs, config.batch.tokens);
 }
 
 }  // namespace sluice

@@ -135,14 +135,12 @@ void Executor::State::run_action(const Run& run, LoadedProgram& program, int ind
     wait_until(progress[static_cast<std::size_t>(lane)], value);
   }
   if (failed.load(std::memory_order_acquire)) return;
-  const std::int64_t begin = recorder == nullptr ? 0 : recorder->now();
+  const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index, -1,
+                              asked);
   if (action.copies())
     doing([&] { return program.program->action_name(index); }, [&] { copy(run, action); });
   else
     compute(run, program, index, action);
-  if (recorder != nullptr)
-    recorder->add(run.record, static_cast<int>(action.lane), index, -1, asked, begin,
-                  recorder->now());
 }
 
 std::byte* Executor::State::at(std::int64_t offset) const {
@@ -190,11 +188,11 @@ void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
   list.move_to(action.at);
   try {
     for (std::size_t i = 0; i < what.ops.size(); ++i) {
-      const std::int64_t begin = recorder == nullptr ? 0 : recorder->now();
-      backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
-      if (recorder != nullptr)
-        recorder->add(run.record, static_cast<int>(action.lane), index, static_cast<int>(i), begin,
-                      begin, recorder->now());
+      {
+        const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index,
+                                    static_cast<int>(i), -1);
+        backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+      }
       if (!options.poison) continue;
       for (const FreedRange& range : what.freed)
         if (range.op == static_cast<int>(i)) fill_poison(list.freed(range, action.at));

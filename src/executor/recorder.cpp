@@ -55,11 +55,10 @@ std::int64_t Recorder::now() const {
       .count();
 }
 
-void Recorder::add(int record, int lane, int action, int op, std::int64_t asked, std::int64_t begin,
-                   std::int64_t end) {
+void Recorder::add(int lane, const Event& event) {
   std::vector<Event>& events = events_[lane];
   assert(events.size() < events.capacity());
-  events.push_back({record, action, op, asked, begin, end});
+  events.push_back(event);
 }
 
 Timeline Recorder::timeline(const ProgramSet& programs) const {

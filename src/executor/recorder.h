@@ -26,19 +26,39 @@ class Recorder {
   int claimed() const { return claimed_; }
 
   // A lane, for itself alone. `op` -1: the action as a whole, which has waited since `asked`.
-  std::int64_t now() const;  // nanoseconds
-  void add(int record, int lane, int action, int op, std::int64_t asked, std::int64_t begin,
-           std::int64_t end);
+  struct Event {
+    std::int32_t record, action, op;
+    std::int64_t asked, begin, end;  // nanoseconds
+  };
+  std::int64_t now() const;
+  void add(int lane, const Event& event);
+
+  // An action or an op, from here to the end of the scope. `recorder` null: nothing.
+  class Timed {
+   public:
+    Timed(Recorder* recorder, int record, int lane, int action, int op, std::int64_t asked)
+        : recorder_(recorder),
+          event_{record, action, op, asked, recorder == nullptr ? 0 : recorder->now(), 0},
+          lane_(lane) {
+      if (asked < 0) event_.asked = event_.begin;
+    }
+    ~Timed() {
+      if (recorder_ != nullptr) event_.end = recorder_->now(), recorder_->add(lane_, event_);
+    }
+    Timed(const Timed&) = delete;
+    Timed& operator=(const Timed&) = delete;
+
+   private:
+    Recorder* recorder_;
+    Event event_;
+    int lane_;
+  };
 
   // What was recorded: a row for each lane, a counter of what each has waited. REQUIRES: the runs
   // that were claimed have ended.
   Timeline timeline(const ProgramSet& programs) const;
 
  private:
-  struct Event {
-    std::int32_t record, action, op;
-    std::int64_t asked, begin, end;
-  };
   static std::int64_t events_of(const ProgramSet& programs, int lane);  // of the longest run
 
   int runs_, skip_, claimed_ = 0;

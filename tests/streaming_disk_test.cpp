@@ -121,7 +121,7 @@ TEST(StreamingDiskSlow, ThePlanSaysWhatCheckpointsTake) {
        std::filesystem::recursive_directory_iterator(tiny.path("run/checkpoints")))
     if (entry.is_regular_file()) found += static_cast<std::int64_t>(entry.file_size());
   const auto one = static_cast<double>(bytes_of(disk, "checkpoint"));
-  EXPECT_NEAR(static_cast<double>(found / saved), one, 0.02 * one);
+  EXPECT_NEAR(static_cast<double>(found) / static_cast<double>(saved), one, 0.02 * one);
   EXPECT_EQ(bytes_of(disk, "checkpoints"), saved + 1);
   EXPECT_EQ(bytes_of(disk, "written"),
             10 * bytes_of(disk, "written_per_step") + 4 * bytes_of(disk, "checkpoint"));

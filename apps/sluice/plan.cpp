@@ -45,7 +45,8 @@ Plan place(const Config& asked, const Planned& planned, const Plan& plan, int th
     return named ? fastest(planned.config, plan, *planned.machine, threads)
                  : placed(planned.config, plan, threads);
   } catch (const Error& e) {
-    if (!named || e.code() != Exit::memory) throw;
+    const bool budget = asked.plan.device_memory > 0 || asked.plan.host_memory > 0;
+    if (!named || budget || planned.machine->device == "cpu" || e.code() != Exit::memory) throw;
     Report report = e.report();
     report.where = planned.machine->name;
     report.tries = changes_that_fit(asked, *planned.machine);

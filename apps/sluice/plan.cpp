@@ -150,8 +150,11 @@ void print(const Planned& planned, int threads) {
                         config.batch.sequence, planned.plan.head_chunk));
   if (config.run.tokens > 0) write_out(fmt::format("run: {}\n", steps_text(length_of(config))));
   write_out(flops_text(config));
-  if (planned.machine)
+  if (planned.machine) {
     write_out(fmt::format("machine: {} ({})\n", planned.machine->name, planned.machine->about));
+    if (const std::string guessed = unmeasured(*planned.machine); !guessed.empty())
+      write_out(fmt::format("  not measured: {}\n", guessed));
+  }
   write_out(placement_text(planned));
   write_out(to_text(planned.memory));
   write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),

@@ -2,7 +2,10 @@
 // person reads, each command in a line that begins with "$ ". tools/goldens/make_plans writes them.
 #include <gtest/gtest.h>
 
+#include "planner/simulate.h"
 #include "tiny_run.h"
+#include "train/assembly.h"
+#include "train/fit.h"
 
 namespace sluice {
 namespace {
@@ -33,6 +36,25 @@ void check_bytes(const Answer& answer) {
   ASSERT_NE(at, std::string::npos) << answer.text;
   EXPECT_NEAR(std::stod(answer.text.substr(at + 9)) / (state + gradients), 1, 0.02)
       << answer.command;
+}
+
+// The first placement that fits is not the fastest: its step is predicted to be longer.
+TEST(Planner, TakesTheFastestThatFits) {
+  const Machine machine = load_machine("h200x4-one");
+  Config config = load_config("gigagpt-13b");
+  config.batch.tokens = 512 * 2048;
+  config = on_machine(config, machine);
+  const Plan plan = plan_of(config, machine);
+  EXPECT_EQ(plan.numerics.precision, DType::bf16);
+  const Plan first = placed(config, plan, 1), best = fastest(config, plan, machine, 1);
+  const ProgramSet set = assemble_training(config, best, 1);
+  EXPECT_LE(set.memory.total(), machine.device_budget());
+  EXPECT_LE(set.memory.host_bytes(), machine.host_budget());
+  EXPECT_GT(set.memory.host_bytes(), 0);
+  EXPECT_EQ(best.micro_batch, first.micro_batch);
+  EXPECT_EQ(best.head_chunk, first.head_chunk);
+  EXPECT_LT(simulate(set, machine).seconds,
+            0.95 * simulate(assemble_training(config, first, 1), machine).seconds);
 }
 
 TEST(PlanGoldensSlow, AnswersAreThoseOnFile) {

@@ -47,7 +47,8 @@ Plan place(const Config& asked, const Planned& planned, const Plan& plan, int th
     return named ? fastest(planned.config, plan, *planned.machine, threads)
                  : placed(planned.config, plan, threads);
   } catch (const Error& e) {
-    if (!named || e.code() != Exit::memory) throw;
+    const bool budget = asked.plan.device_memory > 0 || asked.plan.host_memory > 0;
+    if (!named || budget || planned.machine->device == "cpu" || e.code() != Exit::memory) throw;
     Report report = e.report();
     report.where = planned.machine->name;
     report.tries = changes_that_fit(asked, *planned.machine);
@@ -175,8 +176,11 @@ void print(const Planned& planned, int threads) {
                         config.batch.sequence, planned.plan.head_chunk));
   if (config.run.tokens > 0) write_out(fmt::format("run: {}\n", steps_text(length_of(config))));
   write_out(flops_text(config));
-  if (planned.machine)
+  if (planned.machine) {
     write_out(fmt::format("machine: {} ({})\n", planned.machine->name, planned.machine->about));
+    if (const std::string guessed = unmeasured(*planned.machine); !guessed.empty())
+      write_out(fmt::format("  not measured: {}\n", guessed));
+  }
   write_out(placement_text(planned));
   write_out(to_text(planned.memory));
   write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),

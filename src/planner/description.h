@@ -101,9 +101,12 @@ double attention_rate(const Machine& machine, std::string_view direction, std::i
 double collective_rate(const Machine& machine, std::string_view name, std::int64_t devices,
                        std::int64_t bytes);
 
-// What doctor measured, as a description of that machine: launch, links and what it could not measure
-// are assumed from what it did.
+// What doctor measured, as a description of that machine: launch, links and what it could not
+// measure are assumed from what it did.
 Machine description_of(const MachineRates& rates, std::int64_t memory);
+
+// What no one measured: "launch, host_both, 1 of 11 products"; empty: nothing.
+std::string unmeasured(const Machine& machine);
 
 // As a person reads it; parse_description() of it gives the same machine.
 std::string to_toml(const Machine& machine);

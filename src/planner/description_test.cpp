@@ -34,6 +34,8 @@ TEST(Description, BuiltInsAreReadAndWrittenBack) {
   }
   std::sort(names.begin(), names.end());
   EXPECT_EQ(names, (std::vector<std::string>{"h200", "h200-20t", "h200x4-one", "rtx4090-64g"}));
+  EXPECT_EQ(unmeasured(load_machine("h200")),
+            "device_reserved, host_reserved, launch, disk_both, 1 of 11 products");
   Machine other = load_machine("h200");
   other.gemm[0].flops.value += 1;
   EXPECT_NE(to_toml(other), to_toml(load_machine("h200")));

@@ -1,4 +1,5 @@
 // Machine descriptions as TOML. With train/config_toml.cpp the only sources that see toml++.
+#include <fmt/ranges.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -224,6 +225,22 @@ Machine parse_description(std::string_view text, const std::string& where) {
   Machine out = read(top, where);
   top.finish();
   return out;
+}
+
+std::string unmeasured(const Machine& machine) {
+  std::vector<std::string> out;
+  for (const NamedFigure& one : figures)
+    if ((machine.*one.value).value > 0 && (machine.*one.value).is != Origin::measured)
+      out.emplace_back(one.name);
+  const auto count = [&](const auto& rows, auto figure, const char* what) {
+    const auto n = std::count_if(rows.begin(), rows.end(), [&](const auto& row) {
+      return (row.*figure).is != Origin::measured;
+    });
+    if (n > 0) out.push_back(fmt::format("{} of {} {}", n, rows.size(), what));
+  };
+  count(machine.gemm, &GemmRate::flops, "products");
+  count(machine.attention, &AttentionRate::flops, "attentions");
+  return fmt::format("{}", fmt::join(out, ", "));
 }
 
 std::string to_toml(const Machine& machine) {

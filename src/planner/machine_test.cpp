@@ -61,7 +61,8 @@ TEST(Machine, RefusesEveryDamage) {
   for (const auto& [key, value] : good.items()) {
     nlohmann::json bad = good;
     bad.erase(key);
-    EXPECT_EQ(refusal(bad.dump()), key);
+    // Files of before attention was measured have none.
+    EXPECT_EQ(refusal(bad.dump()), key == "attention" ? "" : key);
     for (const nlohmann::json& wrong :
          {nlohmann::json(), nlohmann::json(-1), nlohmann::json(1e300), nlohmann::json("a\nb"),
           nlohmann::json(std::string(300, 'x')), nlohmann::json{{"a", 1}}}) {

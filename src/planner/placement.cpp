@@ -87,8 +87,7 @@ std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::i
   for (const std::int64_t passes : choices.passes)
     for (const Recompute recompute : choices.recompute)
       for (const int slots : choices.slots)
-        if (const auto found = fewest_away(choices, {passes, "", slots, recompute}, fits))
-          return found;
+        if (auto found = fewest_away(choices, {passes, "", slots, recompute}, fits)) return found;
   return std::nullopt;
 }
 

@@ -23,9 +23,8 @@ struct Tally {
 
 class Simulation {
  public:
-  Simulation(const ProgramSet& set, const Program& program, const LaneCosts& costs,
-             const SimulateOptions& options)
-      : set_(set), program_(program), costs_(costs), options_(options) {
+  Simulation(const Program& program, const LaneCosts& costs, const SimulateOptions& options)
+      : program_(program), costs_(costs), options_(options) {
     for (const Action& action : program.actions) {
       auto& lane = lane_actions_[static_cast<std::size_t>(action.lane)];
       ordinal_.push_back(static_cast<std::int64_t>(lane.size()));
@@ -140,7 +139,6 @@ class Simulation {
     return out;
   }
 
-  const ProgramSet& set_;
   const Program& program_;
   const LaneCosts& costs_;
   const SimulateOptions& options_;
@@ -202,16 +200,15 @@ LaneCosts costs_of(const Machine& machine, const Program& program) {
   return out;
 }
 
-Simulated simulate(const ProgramSet& set, const Program& program, const LaneCosts& costs,
-                   const SimulateOptions& options) {
+Simulated simulate(const Program& program, const LaneCosts& costs, const SimulateOptions& options) {
   require(costs.seconds.size() == program.actions.size() && options.runs >= 2,
           [&] { return Error("the costs are of another program"); });
-  return Simulation(set, program, costs, options).run();
+  return Simulation(program, costs, options).run();
 }
 
 Simulated simulate(const ProgramSet& set, const Machine& machine) {
   const Program& program = set.named("steady");
-  return simulate(set, program, costs_of(machine, program));
+  return simulate(program, costs_of(machine, program));
 }
 
 std::string to_text(const Simulated& step, std::int64_t tokens) {

@@ -48,7 +48,7 @@ struct SimulateOptions {
 };
 
 // REQUIRES: costs are of this program, which can follow itself. Error when lanes wait for ever.
-Simulated simulate(const ProgramSet& set, const Program& program, const LaneCosts& costs,
+Simulated simulate(const Program& program, const LaneCosts& costs,
                    const SimulateOptions& options = {});
 
 // The steady program on a machine.

@@ -10,7 +10,6 @@ namespace {
 
 // A program of bare actions: the simulator looks at lanes, waits, marks and bytes alone.
 struct Drawn {
-  ProgramSet set;
   Program program;
   LaneCosts costs;
 
@@ -25,7 +24,7 @@ struct Drawn {
     return static_cast<int>(program.actions.size()) - 1;
   }
   Simulated run(int runs = 3) const {
-    return simulate(set, program, costs, {.runs = runs, .spans = true});
+    return simulate(program, costs, {.runs = runs, .spans = true});
   }
 };
 

@@ -156,7 +156,7 @@ struct Walker::State {
   void take(Prepared& from);
   void compute(const Prepared& from);
   void copy();
-  void read(Site& place, const Meant& meant, bool at_home);
+  void read(Site& place, const Meant& meant);
   void write(Site& place, const Meant& meant);
   void require_free(const Site& place, const Meant& meant) const;
   void require_joined(int lane, std::int64_t position, const Meant& meant, const char* what) const;
@@ -231,20 +231,21 @@ void Walker::State::note_use(Site& place) {
 }
 
 void Walker::State::note_extent(std::int64_t begin, std::int64_t bytes) {
-  const std::int64_t arena = set.memory.total(), end = begin + bytes;
-  const bool device = begin < arena;
-  if (begin < 0 || (device ? end > arena : end > arena + set.memory.host_bytes()))
+  const std::int64_t end = begin + bytes;
+  const Tier tier = begin < set.memory.end(Tier::device) ? Tier::device
+                    : begin < set.memory.end(Tier::host) ? Tier::host
+                                                         : Tier::disk;
+  if (begin < 0 || end > set.memory.end(tier))
     refuse("reaches beyond the plan's memory", fmt::format("bytes {} to {}", begin, end));
-  if (device)
-    counts.device_peak = std::max(counts.device_peak, end);
-  else
-    counts.host_peak = std::max(counts.host_peak, end - arena);
+  if (tier == Tier::disk) return;
+  std::int64_t& peak = tier == Tier::device ? counts.device_peak : counts.host_peak;
+  peak = std::max(peak, end - set.memory.begin(tier));
 }
 
-void Walker::State::read(Site& place, const Meant& meant, bool at_home) {
+void Walker::State::read(Site& place, const Meant& meant) {
   require_joined(place.writer_lane, place.writer, meant, "the write");
   const bool lasts = !lives_in_a_run(meant.what);
-  if (place.version < 0 && lasts && meant.what != Holds::derived && (at_home || !streams(meant))) {
+  if (place.version < 0 && lasts && meant.what != Holds::derived && !streams(meant)) {
     place.content = meant;  // as the walk found it
     place.version = 0;
   }
@@ -283,7 +284,7 @@ void Walker::State::compute(const Prepared& from) {
     if (use.base == Base::batch || (reads && !(use.adds && a.first))) {
       // A stash begins with the first value that F puts into it.
       const bool begins = meant.what == Holds::stash && use.writes && a.phase == Phase::forward;
-      if (!begins) read(at, meant, false);
+      if (!begins) read(at, meant);
     }
     if (!use.writes) continue;
     if (meant.what <= Holds::optimizer) ++newest_of(meant);
@@ -301,13 +302,11 @@ void Walker::State::copy() {
     return write(place(Holds::batch, a.to), {Holds::batch, -1, a.micro});
   }
   note_extent(a.from, a.bytes);
-  if (a.to < set.memory.total())
-    backend.copy_in(nullptr, nullptr, a.bytes);
-  else
-    backend.copy_out(nullptr, nullptr, a.bytes);
+  if (a.phase == Phase::fetch) backend.copy_in(nullptr, nullptr, a.bytes);
+  if (a.phase == Phase::leave) backend.copy_out(nullptr, nullptr, a.bytes);
   const Meant meant{static_cast<Holds>(a.kind), a.layer, -1};
   Site& source = place(meant.what, a.from);
-  read(source, meant, a.from >= set.memory.total() + set.memory.host_bytes());
+  read(source, meant);
   const std::int64_t version = source.version;
   Site& target = place(meant.what, a.to);
   write(target, meant);
@@ -360,7 +359,8 @@ Walker::Walker(Backend& backend, const ProgramSet& set)
   for (int layer = 0; layer < set.model->layer_count(); ++layer)
     for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
       if (const std::int64_t home = set.residency->home(layer, kind); home >= 0) {
-        Site& site = s.place(static_cast<Holds>(kind), set.memory.total() + home);
+        const std::int64_t tier = set.memory.begin(set.residency->tier(layer, kind));
+        Site& site = s.place(static_cast<Holds>(kind), tier + home);
         site.content = {static_cast<Holds>(kind), layer, -1};
         site.version = 0;
       }

@@ -34,7 +34,7 @@ class Placer {
                     fmt::format("{}", plan_.device_memory),
                     {fmt::format("plan.device_memory = {}", needed)}});
     });
-    const WeightPlacement placed = within_host(*found);
+    WeightPlacement placed = within_host(*found);
     const MemoryMap map = memory(placed);
     require_room(Exit::memory, "host memory", "plan.host_memory", map.host_bytes(),
                  plan_.host_memory);
@@ -55,7 +55,7 @@ class Placer {
         if (fits(said(slots))) return said(slots);
       return std::nullopt;
     }
-    const WeightPlacement resident = placement("device", slots_.front());
+    WeightPlacement resident = placement("device", slots_.front());
     if (fits(resident)) return resident;
     for (const int slots : slots_) {
       int most = blocks_, too_few = 0;
@@ -94,7 +94,7 @@ class Placer {
     if (plan_.homes != "auto" || plan_.host_memory == 0 || fits_host(found)) return found;
     const int count = found.parsed.streaming(Kind::weights);
     for (int disk = 1; disk <= count; ++disk) {
-      const WeightPlacement moved = streaming(count, found.slots, disk);
+      WeightPlacement moved = streaming(count, found.slots, disk);
       if (fits_host(moved)) return moved;
     }
     return found;

@@ -5,15 +5,17 @@
 #include <algorithm>
 #include <set>
 
-#include "program/happens_before.h"
-#include "program/validate.h"
+#include "mutants.h"
 #include "tiny_models.h"
 
 namespace sluice {
 namespace {
 
+using testing::implied;
+using testing::refused;
 using testing::tiny_programs;
 using testing::TinyPlan;
+using testing::without;
 
 TinyPlan plan_of(const std::string& family, int passes, const std::string& homes, int slots) {
   TinyPlan out;
@@ -23,31 +25,6 @@ TinyPlan plan_of(const std::string& family, int passes, const std::string& homes
   out.homes = homes;
   out.slots = slots;
   return out;
-}
-
-bool refused(const ProgramSet& set, const Program& program) {
-  for (const Program& before : set.programs) {
-    if (before.ends_settled != program.begins_settled) continue;
-    try {
-      validate(set, before, program);
-    } catch (const Error&) {
-      return true;
-    }
-  }
-  return false;
-}
-
-// Whether `program`, without a wait of `action` for `other`, still runs it behind that one.
-bool implied(const ProgramSet& set, const Program& program, int action, const Wait& wait) {
-  for (const Program& before : set.programs) {
-    if (before.ends_settled != program.begins_settled) continue;
-    const HappensBefore order(before, program);
-    const int first = static_cast<int>(before.actions.size());
-    const int other =
-        wait.action >= 0 ? wait.action + first : before.marks[static_cast<std::size_t>(wait.mark)];
-    if (other >= 0 && !order.ordered(other, action + first)) return false;
-  }
-  return true;
 }
 
 TEST(StreamingProgram, EveryCombinationIsValid) {
@@ -85,27 +62,6 @@ TEST(StreamingProgram, AWaitIsNeededOrImplied) {
     }
   EXPECT_EQ(found, 118);
   EXPECT_EQ(others, 46);
-}
-
-// The program without an action; who waited for it waits for what it waited for.
-Program without(const Program& program, int dropped) {
-  Program out = program;
-  const std::vector<Wait> inherited = out.actions[static_cast<std::size_t>(dropped)].waits;
-  out.actions.erase(out.actions.begin() + dropped);
-  const auto moved = [&](int action) { return action > dropped ? action - 1 : action; };
-  for (Action& action : out.actions) {
-    std::vector<Wait> waits;
-    for (const Wait& wait : action.waits) {
-      if (wait.action == dropped)
-        waits.insert(waits.end(), inherited.begin(), inherited.end());
-      else
-        waits.push_back(wait);
-    }
-    for (Wait& wait : waits) wait.action = moved(wait.action);
-    action.waits = waits;
-  }
-  for (int& action : out.marks) action = action == dropped ? -1 : moved(action);
-  return out;
 }
 
 TEST(StreamingProgram, EveryCopyIsNeeded) {

@@ -17,6 +17,7 @@ struct TinyPlan {
   int layers = 2;
   std::string homes = "device";
   int slots = 3;
+  bool spill = false;
 };
 
 inline ProgramSet tiny_programs(const TinyPlan& plan) {
@@ -31,6 +32,8 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.build.workers.threads = plan.threads;
   options.build.homes = parse_homes(plan.homes, plan.layers);
   options.build.homes.slots.fill(plan.slots);
+  options.build.spill_stash = plan.spill;
+  options.build.stash_slots = plan.slots;
   options.sample_rows = plan.sample_rows;
   ModelConfig model = tiny_model(plan.family);
   model.layers = plan.layers;

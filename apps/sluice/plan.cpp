@@ -82,15 +82,17 @@ std::string flops_text(const Config& config) {
   return out;
 }
 
+const char* stash_of(const Plan& plan) { return plan.spill_stash ? "spilled" : "kept"; }
+
 std::string placement_text(const Planned& planned) {
   const Plan& plan = planned.plan;
   const MemoryMap& memory = planned.programs.memory;
   std::string out = fmt::format(
-      "homes: {}; {}, recompute {}\n", plan.homes,
+      "homes: {}; {}, recompute {}, stash {}\n", plan.homes,
       plan.passes == 0
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
-      name_of(plan.recompute));
+      name_of(plan.recompute), stash_of(plan));
   out += fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host\n",
                      human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
                      planned.least.device, human_bytes(planned.least.host));
@@ -130,6 +132,7 @@ int run(const Options& options, Context& context) {
          {"homes", planned.plan.homes},
          {"slots", planned.plan.slots},
          {"recompute", name_of(planned.plan.recompute)},
+         {"stash", stash_of(planned.plan)},
          {"micro_batch", planned.plan.micro_batch},
          {"micro_batches", planned.plan.micro_batches},
          {"later_micro_batches", planned.plan.later_micro_batches},

@@ -140,6 +140,7 @@ std::byte* Executor::State::at(std::int64_t offset) const {
 
 void Executor::State::copy(const Run& run, const Action& action) {
   std::byte* const to = at(action.to);
+  if (action.phase == Phase::keep) return backend.copy_within(to, at(action.from), action.bytes);
   if (options.poison && to != nullptr) {
     fill_poison({to, static_cast<std::size_t>(action.bytes)});
     const auto lane = static_cast<std::size_t>(action.lane);

@@ -14,20 +14,27 @@ Accesses::Accesses(const ProgramSet& set, const Program& before, const Program& 
   mirror_cuts();
 }
 
-// Values are told apart at home as they are in the slot.
+// Values are told apart at one end of a copy as they are at the other: what a stash slot tells
+// apart reaches a home, and from there another slot.
 void Accesses::mirror_cuts() {
   const auto sort = [&] {
     std::sort(cuts_.begin(), cuts_.end());
     cuts_.erase(std::unique(cuts_.begin(), cuts_.end()), cuts_.end());
   };
   sort();
-  const std::vector<std::int64_t> slots = cuts_;
-  for (const Mirror& mirror : mirrors_) {
-    auto cut = std::lower_bound(slots.begin(), slots.end(), mirror.slot);
-    for (; cut != slots.end() && *cut <= mirror.slot + mirror.bytes; ++cut)
-      cuts_.push_back(*cut - mirror.slot + mirror.home);
+  for (std::size_t count = 0; count != cuts_.size();) {
+    count = cuts_.size();
+    const std::vector<std::int64_t> known = cuts_;
+    const auto mirror = [&](std::int64_t from, std::int64_t to, std::int64_t bytes) {
+      auto cut = std::lower_bound(known.begin(), known.end(), from);
+      for (; cut != known.end() && *cut <= from + bytes; ++cut) cuts_.push_back(*cut - from + to);
+    };
+    for (const Mirror& one : mirrors_) {
+      mirror(one.slot, one.home, one.bytes);
+      mirror(one.home, one.slot, one.bytes);
+    }
+    sort();
   }
-  sort();
 }
 
 const Trace& Accesses::of(int run, const Action& action) const {
@@ -74,24 +81,25 @@ void Accesses::add(int run, const Program& program) {
 void Accesses::cut_copy(const Program& program, int index) {
   const Action& action = program.actions[static_cast<std::size_t>(index)];
   const bool fetch = action.phase == Phase::fetch, leave = action.phase == Phase::leave;
+  const bool keep = action.phase == Phase::keep;
   const auto within = [&](std::int64_t offset, std::int64_t begin, std::int64_t end) {
     return offset >= begin && offset <= end - action.bytes;
   };
   const std::int64_t slot = leave ? action.from : action.to;
   const std::int64_t home = leave ? action.to : action.from;
-  require(action.list < 0 && action.bytes > 0 && within(slot, 0, arena_) &&
-              (!(fetch || leave) || within(home, arena_, all_)),
-          [&] {
-            return Error(
-                Exit::internal,
-                {fmt::format("{} copies from or to no place", program.action_name(index)),
-                 fmt::format("program {}", program.name),
-                 fmt::format("within {} and {} bytes", arena_, all_ - arena_),
-                 fmt::format("{} bytes from {} to {}", action.bytes, action.from, action.to),
-                 {}});
-          });
+  require(
+      action.list < 0 && action.bytes > 0 && within(slot, 0, arena_) &&
+          (!(fetch || leave) || within(home, arena_, all_)) && (!keep || within(home, 0, arena_)),
+      [&] {
+        return Error(Exit::internal,
+                     {fmt::format("{} copies from or to no place", program.action_name(index)),
+                      fmt::format("program {}", program.name),
+                      fmt::format("within {} and {} bytes", arena_, all_ - arena_),
+                      fmt::format("{} bytes from {} to {}", action.bytes, action.from, action.to),
+                      {}});
+      });
   cuts_.insert(cuts_.end(), {slot, slot + action.bytes});
-  if (fetch || leave) mirrors_.insert({slot, home, action.bytes});
+  if (fetch || leave || keep) mirrors_.insert({slot, home, action.bytes});
 }
 
 // Places where the bytes of a touch begin and end.

@@ -70,6 +70,7 @@ class ListMaker {
       case Phase::load:
       case Phase::fetch:
       case Phase::leave:
+      case Phase::keep:
         break;
     }
     throw Error("a copy has no op list");

@@ -73,6 +73,12 @@ void describe(OptionTable& table, PlanConfig& c) {
       .add("plan.host_memory", &c.host_memory, Effect::free,
            "bytes of host memory for blobs that stream (auto: what is there)")
       .allows_auto = true;
+  table
+      .add("plan.stash", &c.stash, Effect::free,
+           "where what backward needs of forward waits: kept on the device or spilled to host "
+           "memory "
+           "(auto: kept)")
+      .choices = {"auto", "kept", "spilled"};
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -167,6 +173,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.passes = passes_of(config);
   plan.homes = config.homes == "auto" ? "device" : config.homes;
   plan.slots = slots_of(config);
+  plan.spill_stash = config.stash == "spilled";
   require_not_negative(config.device_memory, "plan.device_memory");
   require_not_negative(config.host_memory, "plan.host_memory");
   plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);

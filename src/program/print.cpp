@@ -136,8 +136,11 @@ class ProgramPrinter {
     if (action.phase == Phase::load)
       return fmt::format("staging -> batch slot {}", program_.slot_of(action.micro));
     if (action.copies()) {
-      const std::string slot = fmt::format("{} slot {}", name_of(action.kind),
-                                           set_.residency->slot(action.layer, action.kind));
+      const int number = action.kind == Kind::stash
+                             ? action.slot
+                             : set_.residency->slot(action.layer, action.kind);
+      const std::string slot = fmt::format("{} slot {}", name_of(action.kind), number);
+      if (action.phase == Phase::keep) return "carry -> " + slot;
       return action.phase == Phase::fetch ? "host -> " + slot : slot + " -> host";
     }
     const OpList& list = program_.list_of(action);

@@ -7,10 +7,12 @@ std::string_view name_of(Lane lane) {
   return names[static_cast<std::size_t>(lane)];
 }
 
-Marks::Marks(int batch_slots, const Residency& residency, int layers) : count_(batch_slots) {
-  for (int kind = 0; kind < blob_kinds; ++kind) {
-    first_slot_[static_cast<std::size_t>(kind)] = count_;
-    count_ += 2 * residency.slots(static_cast<Kind>(kind));
+Marks::Marks(int batch_slots, int stash_slots, const Residency& residency, int layers)
+    : count_(batch_slots) {
+  for (int k = 0; k < copied_kinds; ++k) {
+    const auto kind = static_cast<Kind>(k);
+    first_slot_[static_cast<std::size_t>(k)] = count_;
+    count_ += 2 * (kind == Kind::stash ? stash_slots : residency.slots(kind));
   }
   first_home_ = count_;
   count_ += layers * blob_kinds;
@@ -28,7 +30,7 @@ std::string Marks::name(Mark mark, const ModelGraphs& model) const {
     return fmt::format("last leave of {} {}",
                        name_of(static_cast<Kind>((mark - first_home_) % blob_kinds)),
                        model.layer_name((mark - first_home_) / blob_kinds));
-  int kind = blob_kinds - 1;
+  int kind = copied_kinds - 1;
   while (first_slot_[static_cast<std::size_t>(kind)] > mark) --kind;
   const int offset = mark - first_slot_[static_cast<std::size_t>(kind)];
   return fmt::format("last {} {} slot {}", offset % 2 == 0 ? "use of" : "leave from",
@@ -40,6 +42,9 @@ std::string Program::action_name(int index) const {
   if (action.phase == Phase::load) return fmt::format("load micro {}", action.micro);
   if (action.phase == Phase::finish) return "finish";
   const std::string layer = model->layer_name(action.layer);
+  if (action.kind == Kind::stash)
+    return fmt::format("{} {} {} micro {}", name_of(action.phase), name_of(action.kind), layer,
+                       action.micro);
   if (action.phase == Phase::fetch || action.phase == Phase::leave)
     return fmt::format("{} {} {}", name_of(action.phase), name_of(action.kind), layer);
   if (action.phase == Phase::update || action.phase == Phase::derive || action.phase == Phase::norm)

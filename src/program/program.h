@@ -39,11 +39,12 @@ struct Wait {
 class Marks {
  public:
   Marks() = default;
-  Marks(int batch_slots, const Residency& residency, int layers);
+  Marks(int batch_slots, int stash_slots, const Residency& residency, int layers);
 
   Mark read(int batch_slot) const { return batch_slot; }
   Mark used(Kind kind, int slot) const { return first_slot_[index(kind)] + 2 * slot; }
   Mark emptied(Kind kind, int slot) const { return used(kind, slot) + 1; }
+  // Of blobs that have homes.
   Mark home(Kind kind, int layer) const { return first_home_ + layer * blob_kinds + index(kind); }
   int count() const { return count_; }
   Lane lane(Mark mark) const;
@@ -52,7 +53,7 @@ class Marks {
  private:
   static int index(Kind kind) { return static_cast<int>(kind); }
 
-  std::array<int, blob_kinds> first_slot_{};
+  std::array<int, copied_kinds> first_slot_{};
   int first_home_ = 0, count_ = 0;
 };
 
@@ -82,8 +83,9 @@ struct Action {
   int list = -1;      // index into Program::lists; -1 for a copy
   Bases at;
   // Of a copy: what, and offsets in the arena or, from its end on, in host memory. A load comes
-  // from the batch's staging block.
+  // from the batch's staging block; a layer's input from a carry, in the arena too.
   Kind kind = Kind::count;
+  int slot = -1;  // of a copied stash
   std::int64_t from = -1, to = -1, bytes = 0;
   std::vector<Wait> waits;
 

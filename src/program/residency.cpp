@@ -35,7 +35,8 @@ std::string_view name_of(Region region) {
 }
 
 Region region_of(Kind kind) {
-  static constexpr Region regions[] = {Region::weights, Region::gradients, Region::optimizer};
+  static constexpr Region regions[] = {Region::weights, Region::gradients, Region::optimizer,
+                                       Region::stash};
   return regions[static_cast<std::size_t>(kind)];
 }
 

@@ -24,6 +24,8 @@ PlacementChoices choices_of(const Config& config, const Plan& plan) {
     out.recompute = {Recompute::none, Recompute::selective, Recompute::block};
   out.slots = {plan.slots};
   if (config.plan.slots == 0) out.slots = {3, 2};
+  out.stash = {plan.spill_stash ? Stash::spilled : Stash::kept};
+  if (config.plan.stash == "auto") out.stash = {Stash::kept, Stash::spilled};
   if (config.plan.homes != "auto") out.homes = config.plan.homes;
   out.passes = {plan.passes};
   if (config.plan.schedule != "micro-batch-major" && config.plan.passes == 0) {
@@ -39,6 +41,7 @@ Plan with(Plan plan, const Placement& placement) {
   plan.passes = placement.passes;
   plan.homes = placement.homes;
   plan.slots = placement.slots;
+  plan.spill_stash = placement.stash == Stash::spilled;
   plan.recompute = placement.recompute;
   return plan;
 }
@@ -53,6 +56,8 @@ class Sizes {
     const Plan plan = with(plan_, placement);
     spec_.options.passes = static_cast<int>(plan.passes);
     spec_.options.homes = homes_of(plan, model_);
+    spec_.options.spill_stash = plan.spill_stash;
+    spec_.options.stash_slots = plan.slots;
     spec_.options.recompute = plan.recompute;
     const MemoryMap memory = memory_map(spec_);
     return {memory.total(), memory.host_bytes()};
@@ -67,19 +72,22 @@ class Sizes {
 }  // namespace
 
 TierBytes least_bytes(const Config& config, const Plan& plan, int threads) {
-  return Sizes(config, plan, threads).of(least(choices_of(config, plan)));
+  Sizes sizes(config, plan, threads);
+  const auto device = [&](const Placement& one) { return sizes.of(one).device; };
+  return sizes.of(least(choices_of(config, plan), device));
 }
 
 Plan placed(const Config& config, const Plan& plan, int threads) {
   const std::int64_t budget = config.plan.device_memory;
   Sizes sizes(config, plan, threads);
-  Placement placement{plan.passes, plan.homes, plan.slots, plan.recompute};
+  Placement placement{plan.passes, plan.homes, plan.slots, plan.recompute,
+                      plan.spill_stash ? Stash::spilled : Stash::kept};
   if (budget > 0) {
     const PlacementChoices choices = choices_of(config, plan);
     const auto device = [&](const Placement& one) { return sizes.of(one).device; };
     const std::optional<Placement> found = first_that_fits(choices, budget, device);
     require(found.has_value(), [&] {
-      const std::int64_t needed = device(least(choices));
+      const std::int64_t needed = device(least(choices, device));
       return Error(Exit::memory,
                    {fmt::format("the device's budget is too small: {} are the least that do",
                                 human_bytes(needed)),

@@ -18,12 +18,14 @@ struct TinyPlan {
   std::string homes = "device";
   int slots = 3;
   bool spill = false;
+  GradientFormat gradients = GradientFormat::f32;
 };
 
 inline ProgramSet tiny_programs(const TinyPlan& plan) {
   TrainingOptions options;
   options.shape = {2, 16};
   options.head_chunk = 8;
+  options.numerics.gradients = plan.gradients;
   options.build.micro_batches = plan.micro_batches;
   options.build.passes = plan.passes;
   options.build.eval_micro_batches = 2;

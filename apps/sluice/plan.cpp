@@ -84,6 +84,42 @@ std::string flops_text(const Config& config) {
 
 const char* stash_of(const Plan& plan) { return plan.spill_stash ? "spilled" : "kept"; }
 
+// Bytes that a steady step copies to the device and from it, by what they are.
+struct Traffic {
+  std::array<std::int64_t, copied_kinds> in{}, out{};
+
+  explicit Traffic(const Program& program) {
+    for (const Action& action : program.actions) {
+      if (action.phase == Phase::fetch) in[static_cast<std::size_t>(action.kind)] += action.bytes;
+      if (action.phase == Phase::leave) out[static_cast<std::size_t>(action.kind)] += action.bytes;
+    }
+  }
+};
+
+std::string traffic_text(const Program& program) {
+  const Traffic traffic(program);
+  std::string text;
+  for (int k = 0; k < copied_kinds; ++k) {
+    const auto at = static_cast<std::size_t>(k);
+    if (traffic.in[at] + traffic.out[at] > 0)
+      text +=
+          fmt::format("{}{} {} in, {} out", text.empty() ? "" : "; ", name_of(static_cast<Kind>(k)),
+                      human_bytes(traffic.in[at]), human_bytes(traffic.out[at]));
+  }
+  return text.empty() ? "" : fmt::format("copies of a step: {}\n", text);
+}
+
+nlohmann::json traffic_json(const Program& program) {
+  const Traffic traffic(program);
+  nlohmann::json out;
+  for (int k = 0; k < copied_kinds; ++k) {
+    const auto at = static_cast<std::size_t>(k);
+    const std::string name(name_of(static_cast<Kind>(k)));
+    out[name] = {{"in", traffic.in[at]}, {"out", traffic.out[at]}};
+  }
+  return out;
+}
+
 std::string placement_text(const Planned& planned) {
   const Plan& plan = planned.plan;
   const MemoryMap& memory = planned.programs.memory;
@@ -96,6 +132,7 @@ std::string placement_text(const Planned& planned) {
   out += fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host\n",
                      human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
                      planned.least.device, human_bytes(planned.least.host));
+  out += traffic_text(planned.programs.named("steady"));
   return out;
 }
 
@@ -128,6 +165,7 @@ int run(const Options& options, Context& context) {
          {"memory", to_json(planned.memory)},
          {"device", planned.programs.memory.total()},
          {"least", {{"device", planned.least.device}, {"host", planned.least.host}, {"disk", 0}}},
+         {"copies", traffic_json(planned.programs.named("steady"))},
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
          {"slots", planned.plan.slots},

@@ -19,6 +19,7 @@ enum class Phase : std::uint8_t {
   finish,       // loss, norm, clip factor: the next pending update
   fetch,        // a blob comes from its home into its slot
   leave,        // and goes back
+  unpack,       // packed gradients become float32 again
   keep,         // a layer's input moves from between the layers into its stash
 };
 std::string_view name_of(Phase phase);

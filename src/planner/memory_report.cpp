@@ -46,7 +46,7 @@ ProcessShape process_shape(const ProgramSet& set, std::int64_t threads,
 MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process) {
   const auto region = [&](Region r) { return set.memory.bytes(r); };
   return {.weights = region(Region::weights),
-          .gradients = region(Region::gradients),
+          .gradients = region(Region::gradients) + region(Region::packed),
           .optimizer = region(Region::optimizer),
           .derived = region(Region::derived),
           .globals = region(Region::globals),

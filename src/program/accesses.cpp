@@ -182,6 +182,7 @@ Touch Accesses::touch_of(const Program& program, const LayerGraph& graph, Id id)
       return means(value.kind, -1, value.name, false);
     case ValueKind::weight:
     case ValueKind::gradient:
+    case ValueKind::packed:
     case ValueKind::state:
     case ValueKind::derived:
       if (value.owner == graph.kind) return means(value.kind, 0, value.name, true);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "program/lists.h"
@@ -24,7 +25,8 @@ class ProgramBuilder {
     program_.batch = plumbing.batch;
   }
 
-  Program build(const std::vector<Scheduled>& schedule, const Shape& shape) {
+  Program build(std::vector<Scheduled> schedule, const Shape& shape) {
+    unpack_before_updates(schedule);
     program_.micro_batches = shape.micro_batches;
     program_.at_once = shape.at_once;
     program_.begins_settled = shape.begins_settled;
@@ -46,6 +48,20 @@ class ProgramBuilder {
     bool reads_batch;
     BlobUses uses;
   };
+
+  bool packs(int layer) const {
+    return layer < model_.layer_count() && set_.residency->slot(layer, Kind::packed) >= 0;
+  }
+  void unpack_before_updates(std::vector<Scheduled>& schedule) const {
+    if (!set_.residency->packs()) return;
+    std::vector<Scheduled> out;
+    for (const Scheduled& item : schedule) {
+      if (item.phase == Phase::update && packs(item.layer))
+        out.push_back({Phase::unpack, item.layer, item.micro});
+      out.push_back(item);
+    }
+    schedule = std::move(out);
+  }
 
   bool spills() const { return backward_ && plumbing_.ring.slots > 0; }
   int slots(Kind kind) const {
@@ -230,7 +246,7 @@ class ProgramBuilder {
     }
     if (stash_slot >= 0) use_stash(action, stash_slot, action.phase == Phase::forward);
     if (action.phase == Phase::finish) return;
-    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer}) {
+    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer, Kind::packed}) {
       const int slot = set_.residency->slot(action.layer, kind);
       const BlobUse& use = known.uses.of(kind);
       const bool packed =
@@ -249,13 +265,14 @@ class ProgramBuilder {
 
   // The op list of an action; equal ones are shared.
   int list_of(const Scheduled& item) {
-    const std::pair key{kind_of(item), item.phase};
+    const bool packing = item.phase == Phase::norm && packs(item.layer);
+    const std::tuple key{kind_of(item), item.phase, packing};
     const auto [list, is_new] = lists_.try_emplace(key, static_cast<int>(program_.lists.size()));
     if (is_new) {
       program_.lists.push_back(
-          make_list(plumbing_, *set_.residency, key.first, key.second, backward_));
+          make_list(plumbing_, *set_.residency, kind_of(item), item.phase, backward_, packing));
       const OpList& made = program_.lists.back();
-      lists_of_.push_back({reads_batch(model_.of(key.first), made.ops), uses_of(made)});
+      lists_of_.push_back({reads_batch(model_.of(kind_of(item)), made.ops), uses_of(made)});
       BlobUse& stash = lists_of_.back().uses.kinds[static_cast<std::size_t>(Kind::stash)];
       stash.writes = item.phase == Phase::forward;
       stash.reads = item.phase == Phase::input_grad || item.phase == Phase::weight_grad;
@@ -273,6 +290,7 @@ class ProgramBuilder {
     const int lender = layer == 0 ? last : 0;  // a tied weight is lent both ways
     at[Base::weights] = blob(layer, Region::weights);
     at[Base::gradients] = blob(layer, Region::gradients);
+    at[Base::packed] = blob(layer, Region::packed);
     at[Base::optimizer] = blob(layer, Region::optimizer);
     at[Base::derived] = blob(layer, Region::derived);
     at[Base::lent_weights] = blob(lender, Region::weights);
@@ -344,7 +362,7 @@ class ProgramBuilder {
   const ModelGraphs& model_;
   bool backward_;
   Program program_;
-  std::map<std::pair<LayerKind, Phase>, int> lists_;
+  std::map<std::tuple<LayerKind, Phase, bool>, int> lists_;
   std::vector<Known> lists_of_;                         // by list
   std::vector<int> loaded_;                             // by micro-batch: the action
   std::array<std::vector<int>, copied_kinds> fetched_;  // by slot
@@ -418,7 +436,10 @@ struct Foundation {
   static std::shared_ptr<const Residency> share(const ProgramSpec& spec, ProgramSet& set) {
     std::vector<const ModelGraphs*> all{spec.model.get()};
     for (const CachedModel& cached : spec.cached) all.push_back(cached.model.get());
-    return std::make_shared<Residency>(all, spec.options.homes, set.memory);
+    bool one_pass = true;
+    for (const int count : spec.options.all_micro_batches())
+      one_pass = one_pass && spec.options.at_once(count) == count;
+    return std::make_shared<Residency>(all, spec.options.homes, one_pass, set.memory);
   }
 };
 

@@ -7,7 +7,8 @@
 namespace sluice {
 namespace {
 
-constexpr Kind all_kinds[] = {Kind::weights, Kind::gradients, Kind::optimizer, Kind::stash};
+constexpr Kind all_kinds[] = {Kind::weights, Kind::gradients, Kind::optimizer, Kind::packed,
+                              Kind::stash};
 
 std::size_t at(Kind kind) { return static_cast<std::size_t>(kind); }
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
@@ -49,6 +50,11 @@ class CopyPlanner {
     return schedule_[i].phase == Phase::derive && slot(Kind::weights, i) >= 0;
   }
 
+  // Its slots' contents are taken over by the next program while an update is pending.
+  bool hands_over(Kind kind) const {
+    if (kind == Kind::gradients) return !residency_.packs();
+    return kind == Kind::weights || kind == Kind::packed;
+  }
   // In a slot when an update is pending: the lowest layers, which the last sweep ended with.
   int left_in(Kind kind, int slot) const { return residency_.streaming_layer(kind, slot); }
 
@@ -65,12 +71,14 @@ class CopyPlanner {
     std::array<std::vector<Later>, copied_kinds> slots;
     std::array<std::vector<bool>, copied_kinds> read_next;  // by key: the next use reads it
     for (const Kind kind : all_kinds) {
-      const bool gradients = kind == Kind::gradients, stash = kind == Kind::stash;
+      const bool gradients = kind == Kind::gradients || kind == Kind::packed;
       slots[at(kind)].resize(at(this->slots(kind)));
       // Gradients are of no use once they are applied; those that stay in their slots until then
-      // need not come home at all. A stash is of no use to the next program.
-      read_next[at(kind)].assign(keys(kind), !stash && (!gradients || !spec_.ends_settled));
-      if (spec_.ends_settled || kind == Kind::optimizer || stash) continue;
+      // need not come home at all. What is not handed over is of no use to the next program, but
+      // for optimizer state.
+      const bool needed = kind == Kind::optimizer || hands_over(kind);
+      read_next[at(kind)].assign(keys(kind), needed && (!gradients || !spec_.ends_settled));
+      if (spec_.ends_settled || !hands_over(kind)) continue;
       for (int s = 0; s < residency_.slots(kind); ++s)
         slots[at(kind)][at(s)] = {left_in(kind, s), false, !gradients};
     }
@@ -98,7 +106,7 @@ class CopyPlanner {
   void begin() {
     for (const Kind kind : all_kinds) {
       content_[at(kind)].assign(at(slots(kind)), -1);
-      if (spec_.begins_settled || kind == Kind::optimizer || kind == Kind::stash) continue;
+      if (spec_.begins_settled || !hands_over(kind)) continue;
       for (int s = 0; s < residency_.slots(kind); ++s) content_[at(kind)][at(s)] = left_in(kind, s);
     }
     packed_.assign(at(residency_.slots(Kind::weights)), !spec_.begins_settled);
@@ -139,8 +147,8 @@ class CopyPlanner {
   // What the next program takes for granted.
   void require_end() const {
     if (spec_.ends_settled) return;
-    for (const Kind kind : {Kind::weights, Kind::gradients})
-      for (int s = 0; s < residency_.slots(kind); ++s)
+    for (const Kind kind : all_kinds)
+      for (int s = 0; hands_over(kind) && s < slots(kind); ++s)
         require(content_[at(kind)][at(s)] == left_in(kind, s), [&] {
           return Error(fmt::format("a sweep ends with layer {} in slot {} of {}, not with {}",
                                    content_[at(kind)][at(s)], s, name_of(kind), left_in(kind, s)));

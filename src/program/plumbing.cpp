@@ -13,7 +13,8 @@ std::int64_t Plumbing::add_kind(LayerKind kind, const BuildOptions& options, boo
   training[k] = make_segments(graph, options.recompute, options.fuse, true, options.workers);
   frame = std::max({frame, training[k].forward_frame.bytes, training[k].backward_frame.bytes});
   const std::vector<bool> nothing(graph.values.size());
-  for (const auto* list : {&graph.norm, &graph.update})  // once-a-step lists need scratch alone
+  for (const auto* list : {&graph.norm, &graph.packed_norm, &graph.unpack,
+                           &graph.update})  // once-a-step lists need scratch alone
     frame = std::max(frame, pack_frame(graph, *list, nothing, options.workers).bytes);
   return frame;
 }

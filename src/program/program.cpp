@@ -15,7 +15,7 @@ Marks::Marks(int batch_slots, int stash_slots, const Residency& residency, int l
     count_ += 2 * (kind == Kind::stash ? stash_slots : residency.slots(kind));
   }
   first_home_ = count_;
-  count_ += layers * blob_kinds;
+  count_ += layers * copied_kinds;
 }
 
 Lane Marks::lane(Mark mark) const {
@@ -28,8 +28,8 @@ std::string Marks::name(Mark mark, const ModelGraphs& model) const {
   if (mark < first_slot_[0]) return fmt::format("last read of slot {}", mark);
   if (mark >= first_home_)
     return fmt::format("last leave of {} {}",
-                       name_of(static_cast<Kind>((mark - first_home_) % blob_kinds)),
-                       model.layer_name((mark - first_home_) / blob_kinds));
+                       name_of(static_cast<Kind>((mark - first_home_) % copied_kinds)),
+                       model.layer_name((mark - first_home_) / copied_kinds));
   int kind = copied_kinds - 1;
   while (first_slot_[static_cast<std::size_t>(kind)] > mark) --kind;
   const int offset = mark - first_slot_[static_cast<std::size_t>(kind)];
@@ -47,7 +47,8 @@ std::string Program::action_name(int index) const {
                        action.micro);
   if (action.phase == Phase::fetch || action.phase == Phase::leave)
     return fmt::format("{} {} {}", name_of(action.phase), name_of(action.kind), layer);
-  if (action.phase == Phase::update || action.phase == Phase::derive || action.phase == Phase::norm)
+  if (action.phase == Phase::update || action.phase == Phase::derive ||
+      action.phase == Phase::norm || action.phase == Phase::unpack)
     return fmt::format("{} {}", name_of(action.phase), layer);
   return fmt::format("{} {} micro {}", name_of(action.phase), layer, action.micro);
 }

@@ -45,7 +45,7 @@ class Marks {
   Mark used(Kind kind, int slot) const { return first_slot_[index(kind)] + 2 * slot; }
   Mark emptied(Kind kind, int slot) const { return used(kind, slot) + 1; }
   // Of blobs that have homes.
-  Mark home(Kind kind, int layer) const { return first_home_ + layer * blob_kinds + index(kind); }
+  Mark home(Kind kind, int layer) const { return first_home_ + layer * copied_kinds + index(kind); }
   int count() const { return count_; }
   Lane lane(Mark mark) const;
   std::string name(Mark mark, const ModelGraphs& model) const;  // "last read of slot 0"

@@ -14,6 +14,9 @@ bool blob_region(ValueKind kind, Region& region) {
     case ValueKind::gradient:
       region = Region::gradients;
       return true;
+    case ValueKind::packed:
+      region = Region::packed;
+      return true;
     case ValueKind::state:
       region = Region::optimizer;
       return true;
@@ -28,15 +31,15 @@ bool blob_region(ValueKind kind, Region& region) {
 }  // namespace
 
 std::string_view name_of(Region region) {
-  static constexpr std::string_view names[] = {"weights", "gradients", "optimizer", "derived",
-                                               "globals", "batch",     "cache",     "stash",
-                                               "carry",   "frame"};
+  static constexpr std::string_view names[] = {"weights", "gradients", "packed", "optimizer",
+                                               "derived", "globals",   "batch",  "cache",
+                                               "stash",   "carry",     "frame"};
   return names[static_cast<std::size_t>(region)];
 }
 
 Region region_of(Kind kind) {
   static constexpr Region regions[] = {Region::weights, Region::gradients, Region::optimizer,
-                                       Region::stash};
+                                       Region::packed, Region::stash};
   return regions[static_cast<std::size_t>(kind)];
 }
 
@@ -68,8 +71,8 @@ std::int64_t MemoryMap::base(Region region) const {
 std::int64_t MemoryMap::total() const { return base(Region::count); }
 
 Residency::Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes,
-                     MemoryMap& memory)
-    : layers_(models.front()->layer_count()), homes_(homes) {
+                     bool one_pass, MemoryMap& memory)
+    : layers_(models.front()->layer_count()), homes_(homes), one_pass_(one_pass) {
   const ModelGraphs& model = *models.front();
   for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
     lay_out(model.of(kind));
@@ -97,10 +100,13 @@ void Residency::lay_out(const LayerGraph& graph) {
 // Packed weights exist where the weights are: their ring goes with the weights'.
 void Residency::place_rings(MemoryMap& memory) {
   rings_.fill(-1);
-  for (int k = 0; k < blob_kinds; ++k) {
-    const auto kind = static_cast<Kind>(k);
-    int& slots = slots_[static_cast<std::size_t>(k)];
-    slots = std::min(homes_.slots[static_cast<std::size_t>(k)], homes_.streaming(kind));
+  const bool packs = blob_bytes(LayerKind::block, Region::packed) > 0;
+  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer, Kind::packed}) {
+    int& slots = slots_[static_cast<std::size_t>(kind)];
+    slots = std::min(homes_.slots[static_cast<std::size_t>(home_kind(kind))], streaming(kind));
+    if (kind == Kind::packed && !packs) slots = 0;
+    // One after the other: made, packed, and done with.
+    if (kind == Kind::gradients && packs && one_pass_) slots = std::min(slots, 1);
     const auto ring = [&](Region region) {
       const std::int64_t bytes = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
       if (slots > 0 && bytes > 0)
@@ -117,19 +123,25 @@ void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memo
   Blobs& blobs = blobs_.emplace_back();
   at_home_.emplace_back().fill(-1);
   for (const Region region :
-       {Region::weights, Region::gradients, Region::optimizer, Region::derived}) {
+       {Region::weights, Region::gradients, Region::packed, Region::optimizer, Region::derived}) {
     std::int64_t& blob = blobs[static_cast<std::size_t>(region)];
     blob = -1;
     const std::int64_t bytes = blob_bytes(layer_kind, region);
     if (bytes == 0) continue;
     const Kind kind = region == Region::gradients   ? Kind::gradients
+                      : region == Region::packed    ? Kind::packed
                       : region == Region::optimizer ? Kind::optimizer
                                                     : Kind::weights;
     if (const int through = slot(layer, kind); through >= 0) {
       blob = rings_[static_cast<std::size_t>(region)] + through * align_up(bytes, blob_alignment);
-      if (region != Region::derived)
-        at_home_.back()[static_cast<std::size_t>(kind)] = memory.reserve_host(bytes);
-    } else {
+      const bool leaves =
+          region != Region::derived && !(kind == Kind::gradients && packs() && one_pass_);
+      // Both forms of gradients are at home in one place, one after the other.
+      const bool shares = kind == Kind::packed && home(layer, Kind::gradients) >= 0;
+      if (leaves)
+        at_home_.back()[static_cast<std::size_t>(kind)] =
+            shares ? home(layer, Kind::gradients) : memory.reserve_host(bytes);
+    } else if (kind != Kind::packed) {
       blob = memory.reserve(region, bytes, blob_alignment);
     }
   }
@@ -173,13 +185,15 @@ std::int64_t Residency::home(int layer, Kind kind) const {
 
 int Residency::slot(int layer, Kind kind) const {
   const int block = layer - 1;
-  if (block < 0 || layer == layers_ - 1 || homes_.of(kind, block) == Tier::device) return -1;
-  return homes_.index_of(kind, block) % slots(kind);
+  const Kind like = home_kind(kind);
+  if (block < 0 || layer == layers_ - 1 || homes_.of(like, block) == Tier::device) return -1;
+  return slots(kind) == 0 ? -1 : homes_.index_of(like, block) % slots(kind);
 }
 
 int Residency::streaming_layer(Kind kind, int index) const {
   for (int block = 0; block < layers_ - 2; ++block)
-    if (homes_.of(kind, block) != Tier::device && homes_.index_of(kind, block) == index)
+    if (homes_.of(home_kind(kind), block) != Tier::device &&
+        homes_.index_of(home_kind(kind), block) == index)
       return block + 1;
   return -1;
 }

@@ -22,6 +22,7 @@ inline std::int64_t value_bytes(const ValueType& type) {
 enum class Region : std::uint8_t {
   weights,
   gradients,
+  packed,
   optimizer,
   derived,
   globals,
@@ -74,8 +75,10 @@ struct Place {
 class Residency {
  public:
   // The first model owns the weights (and gradients and optimizer state, when it has them); the
-  // others share its weights and may bring further global tables.
-  Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes, MemoryMap& memory);
+  // others share its weights and may bring further global tables. `one_pass`: of every step, so
+  // that gradients which rest packed never leave as float32.
+  Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes, bool one_pass,
+            MemoryMap& memory);
 
   // The place of a value that outlives a step, as layers of `kind` see it; unknown for all others.
   // Borrowed values (a tied weight) have their owner's place.
@@ -91,12 +94,16 @@ class Residency {
   std::int64_t home(int layer, Kind kind) const;
   int slot(int layer, Kind kind) const;  // of its ring; -1: it does not stream
   int slots(Kind kind) const { return slots_[static_cast<std::size_t>(kind)]; }
-  int streaming(Kind kind) const { return homes_.streaming(kind); }
+  // Gradients that stream leave packed when a step's last micro-batch is in.
+  bool packs() const { return slots(Kind::packed) > 0; }
+  int streaming(Kind kind) const { return homes_.streaming(home_kind(kind)); }
   int streaming_layer(Kind kind, int index) const;  // the layer with that index among them
   std::int64_t norm_index(int layer) const { return first_norm_[static_cast<std::size_t>(layer)]; }
 
  private:
   using Blobs = std::array<std::int64_t, static_cast<std::size_t>(Region::count)>;
+  // Whose homes are those of a kind.
+  static Kind home_kind(Kind kind) { return kind == Kind::packed ? Kind::gradients : kind; }
   void lay_out(const LayerGraph& graph);  // places within blobs
   void place_rings(MemoryMap& memory);
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
@@ -104,12 +111,13 @@ class Residency {
 
   int layers_;
   Homes homes_;
-  std::array<int, blob_kinds> slots_{};
+  bool one_pass_;
+  std::array<int, copied_kinds> slots_{};
   std::array<std::map<std::string, Place>, layer_kinds> places_;  // within blobs
   std::array<Blobs, layer_kinds> bytes_{};                        // of blobs
   std::vector<Blobs> blobs_;                                      // per layer
   Blobs rings_{};                                                 // where each begins
-  std::vector<std::array<std::int64_t, blob_kinds>> at_home_;     // per layer
+  std::vector<std::array<std::int64_t, copied_kinds>> at_home_;   // per layer
   std::map<std::string, Place> globals_;
   std::vector<std::int64_t> first_norm_;
 };

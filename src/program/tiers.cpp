@@ -8,7 +8,8 @@
 namespace sluice {
 namespace {
 
-constexpr std::string_view kinds[] = {"weights", "gradients", "optimizer", "stash"};
+constexpr std::string_view kinds[] = {"weights", "gradients", "optimizer", "packed gradients",
+                                      "stash"};
 constexpr std::string_view tiers[] = {"device", "host"};
 
 Error bad_homes(std::string_view part, int blocks) {

@@ -18,10 +18,11 @@ namespace sluice {
 enum class Tier : std::uint8_t { device, host };
 std::string_view name_of(Tier tier);
 
-// What is copied between tiers. The first three are blobs that layers own and have homes; a stash
-// is of a layer and a micro-batch.
-enum class Kind : std::uint8_t { weights, gradients, optimizer, stash, count };
-inline constexpr int blob_kinds = static_cast<int>(Kind::stash);
+// What is copied between tiers. The first three are blobs that layers own and have homes; packed
+// gradients are another form of gradients, and at home where those are; a stash is of a layer and a
+// micro-batch.
+enum class Kind : std::uint8_t { weights, gradients, optimizer, packed, stash, count };
+inline constexpr int blob_kinds = static_cast<int>(Kind::packed);
 inline constexpr int copied_kinds = static_cast<int>(Kind::count);
 std::string_view name_of(Kind kind);
 

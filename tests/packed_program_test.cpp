@@ -68,10 +68,10 @@ TEST(PackedProgram, WaitsReleasesAndCopiesAreNeeded) {
           << steady.action_name(a);
     }
   }
-  EXPECT_EQ(waits.refused, 38);
-  EXPECT_EQ(waits.implied, 4);
-  EXPECT_EQ(releases.refused, 26);
-  EXPECT_EQ(releases.implied, 0);
+  EXPECT_EQ(waits.refused, 31);
+  EXPECT_EQ(waits.implied, 11);
+  EXPECT_EQ(releases.refused, 23);
+  EXPECT_EQ(releases.implied, 3);
   EXPECT_EQ(dropped, 18);
 }
 

@@ -189,6 +189,12 @@ struct Extent {
 };
 using Blobs = std::array<Extent, regions>;
 
+// Then stashes have slots, and no places of their own on the device.
+bool spills(const Program& program) {
+  return std::any_of(program.actions.begin(), program.actions.end(),
+                     [](const Action& action) { return action.kind == Kind::stash; });
+}
+
 // What a layer owns, from the residency; its stash, from where the training program puts values.
 std::vector<Blobs> blobs_of(const ProgramSet& set) {
   const ModelGraphs& model = *set.model;
@@ -205,7 +211,7 @@ std::vector<Blobs> blobs_of(const ProgramSet& set) {
     }
   }
   for (const Program& program : set.programs) {
-    if (program.name != "first") continue;
+    if (program.name != "first" || spills(program)) continue;
     for (const Action& action : program.actions) {
       if (action.phase != Phase::input_grad && action.phase != Phase::weight_grad) continue;
       const LayerGraph& graph = model.of(model.kind_of(action.layer));
@@ -258,7 +264,11 @@ std::string print_memory(const ProgramSet& set) {
     out += fmt::format("{:<12} {:>22} {:>22}\n", name_of(region), grouped(set.memory.base(region)),
                        grouped(set.memory.bytes(region)));
   }
-  out += fmt::format("{:<12} {:>22} {:>22}\n\n", "all", "", grouped(set.memory.total()));
+  out += fmt::format("{:<12} {:>22} {:>22}\n", "all", "", grouped(set.memory.total()));
+  if (set.memory.host_bytes() > 0)
+    out +=
+        fmt::format("{:<12} {:>22} {:>22}\n", "on the host", "", grouped(set.memory.host_bytes()));
+  out += "\n";
   out += fmt::format("{:<12} {:<10} {:>22} {:>22}\n", "layer", "blob", "offset", "bytes");
   const std::vector<Blobs> blobs = blobs_of(set);
   for (std::size_t layer = 0; layer < blobs.size(); ++layer)

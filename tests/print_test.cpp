@@ -64,10 +64,11 @@ TEST(Print, a_graph_says_values_and_ops) {
 TEST(Print, spilled_stashes_have_slots) {
   TinyPlan plan{.micro_batches = 2};
   plan.spill = true;
+  plan.slots = 2;
   const ProgramSet set = tiny_programs(plan);
   const std::string text = print_program(set, set.named("steady"));
   for (const char* word :
-       {"leave stash block 0 micro 1", "stash slot 2 -> host", "keep stash block 1 micro 0",
+       {"leave stash block 0 micro 0", "stash slot 0 -> host", "keep stash block 1 micro 0",
         "carry -> stash slot 1", "fetch stash block 0 micro 0", "host -> stash slot 0"})
     EXPECT_NE(text.find(word), std::string::npos) << word << "\n" << text;
   const std::string memory = print_memory(set);

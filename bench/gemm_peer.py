@@ -6,7 +6,7 @@
 BENCH_GEMM is the program built from bench/gemm.cpp (cmake -DSLUICE_BENCH=ON). For avx2 the PyTorch of
 the comparison is a process of its own that is held to AVX2. Each figure is the median over the rounds; in
 a round the two take turns, three products each, after a pause in which the other one's threads stop
-spinning. With --bf16 operands, y and dx are bf16; we add dW to float32, PyTorch writes it as bf16, which is
+spinning and three products, not timed, in which its own wake up. With --bf16 operands, y and dx are bf16; we add dW to float32, PyTorch writes it as bf16, which is
 less work. "row" is the forward of one token, in GB of weights per second. "model" weighs each product as
 often as the model has it (12 layers, 1 head).
 """
@@ -21,6 +21,7 @@ TOKENS = 1024
 PRODUCTS = {"qkv": (768, 2304, 12), "proj": (768, 768, 12), "fc": (768, 3072, 12),
             "proj2": (3072, 768, 12), "head": (768, 50304, 1)}
 PAUSE = 0.25  # seconds; OpenMP's idle threads spin for a while, and there are as many as cores
+WARM, TIMED = 3, 3  # products of a turn
 PASSES = ("forward", "dx", "dw")
 HELD_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
                 "ATEN_CPU_CAPABILITY": "avx2"}
@@ -82,11 +83,11 @@ class Timed:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env={**os.environ, **(environment or {})})
 
-    def ask(self, name, which, repeats):
+    def ask(self, name, which):
         time.sleep(PAUSE)
-        self.process.stdin.write(f"{name} {which} {repeats}\n")
+        self.process.stdin.write(f"{name} {which} {WARM + TIMED}\n")
         self.process.stdin.flush()
-        return [float(word) for word in self.process.stdout.readline().split()]
+        return [float(word) for word in self.process.stdout.readline().split()][WARM:]
 
     def close(self):
         self.process.stdin.close()
@@ -110,8 +111,8 @@ def compare(bench, isa, options, show):
         for which in PASSES:
             mine, peer = [], []
             for _ in range(rounds):
-                mine += ours.ask(name, which, 3)
-                peer += theirs.ask(name, which, 3)
+                mine += ours.ask(name, which)
+                peer += theirs.ask(name, which)
             mine, peer = statistics.median(mine), statistics.median(peer)
             show(f"{name + ' ' + which:<16}{flops / mine / 1e9:>8.0f}{flops / peer / 1e9:>9.0f}"
                  f"{peer / mine:>7.2f}")
@@ -121,8 +122,8 @@ def compare(bench, isa, options, show):
     for name, (wide_in, wide_out, _) in PRODUCTS.items():
         mine, peer = [], []
         for _ in range(rounds):
-            mine += ours.ask(name, "row", 3)
-            peer += theirs.ask(name, "row", 3)
+            mine += ours.ask(name, "row")
+            peer += theirs.ask(name, "row")
         mine, peer = statistics.median(mine), statistics.median(peer)
         moved = (2e-9 if options.bf16 else 4e-9) * wide_in * wide_out
         show(f"{name + ' row, GB/s':<16}{moved / mine:>8.1f}{moved / peer:>9.1f}{peer / mine:>7.2f}")

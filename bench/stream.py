@@ -7,7 +7,8 @@ Trains a model of many small blocks (48 x 256, bytes, `exact`, 8,192 tokens a st
 the device, and with every block's weights, gradients and optimizer state at home in host memory, passing through
 three slots each. Both go layer by layer with the same micro-batch and the same recompute, so that nothing differs but
 the copies. Prints tokens per second (medians over the steps after the second), their ratio, what moves in a step and
-how long that takes at the memory's copy rate (`sluice doctor`).
+how long that takes at the memory's copy rate (`sluice doctor`); and from a `--trace` of one more streamed run, how much
+of the copies' time lies inside compute spans.
 """
 import argparse
 import json
@@ -61,6 +62,32 @@ def speeds(sluice, config, homes, steps):
     return [row["tokens_per_second"] for row in rows if "loss" in row][2:], digest
 
 
+def traced(sluice, config, steps):
+    """Of one streamed run's steady steps: (share of the copies' time that lies inside compute spans, milliseconds of
+    copying a step, milliseconds a step that the compute lane waited)."""
+    run = config.parent / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    output_of(sluice, "train", config, "--out", run, "--plan.homes=host", f"--run.tokens={(steps + 2) * TOKENS}",
+              "--trace", steps)
+    events = json.loads((run / "trace.json").read_text())["traceEvents"]
+    lanes = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    spans = [(lanes[event["tid"]], event["ts"], event["ts"] + event["dur"]) for event in events
+             if event["ph"] == "X" and event["cat"] == "action"]
+    computing = sorted((begin, end) for lane, begin, end in spans if lane == "compute")
+    copying = hidden = 0.0
+    first = 0
+    for _, begin, end in sorted((span for span in spans if span[0] != "compute"), key=lambda span: span[1]):
+        copying += end - begin
+        while first < len(computing) and computing[first][1] <= begin:
+            first += 1
+        for other_begin, other_end in computing[first:]:
+            if other_begin >= end:
+                break
+            hidden += min(end, other_end) - max(begin, other_begin)
+    waited = [event["args"]["value"] for event in events if event["ph"] == "C" and event["name"].startswith("compute")]
+    return hidden / copying, copying / 1e3 / steps, waited[-1] / steps
+
+
 def moved_bytes(plan):
     """In and out of the device in a steady step of one pass, by docs/decisions/0008."""
     blocks, slots = 48, plan["slots"]
@@ -106,6 +133,9 @@ def main():
     show(f"tokens per second: resident {resident:.0f}, streaming {streamed:.0f}: {streamed / resident:.1%}")
     show(f"a step moves {into / 1e6:.0f} MB in and {out / 1e6:.0f} MB out: {1e3 * seconds:.0f} ms of copying, one thread "
          f"alone, of {1e3 * TOKENS / streamed:.0f} ms")
+    share, copying, waited = traced(options.sluice, config, options.steps)
+    show(f"copy time inside compute spans: {share:.1%} of {copying:.0f} ms of copying a step (--trace); the compute lane "
+         f"waits {waited:.1f} ms a step")
     show("the same digest" if len(digests) == 1 else f"DIFFERENT DIGESTS: {digests}")
     if options.out:
         pathlib.Path(options.out).write_text("\n".join(lines) + "\n")

@@ -102,8 +102,8 @@ plan = { micro_batch = 2 }
 run = { tokens = 3072, save_every = 0, validate_every = 0 }
 )";
 
-// Allocations of steps 2 to 10 of a run with these options on top.
-std::int64_t allocations_with(std::vector<std::string> options) {
+// Allocations of steps 2 to 10 of a run with these options on top, `trace` steps being recorded.
+std::int64_t allocations_with(std::vector<std::string> options, std::int64_t trace = 0) {
   const TestFolder folder;
   std::string text;
   for (int n = 0; n < 400; ++n) text += fmt::format("Gate {} was raised, the mill turned.\n", n);
@@ -121,6 +121,7 @@ std::int64_t allocations_with(std::vector<std::string> options) {
   apply_overrides(request.config, options);
   request.out = (folder.path() / "run").string();
   request.faults = &none;
+  request.trace = trace;
   allocations = 0, windows = 0;
   EXPECT_EQ(train(request), Exit::ok);
   EXPECT_EQ(windows, 2) << "the counted steps were not run";
@@ -133,6 +134,10 @@ TEST(Allocation, SteadyStepsAllocateNothing) {
   EXPECT_EQ(allocations_with({"run.threads=2", "plan.recompute=block"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=2", "plan.stash=spilled", "plan.homes=host"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=2", "run.log_hashes=true"}), 0);
+  EXPECT_EQ(allocations_with({"run.threads=1", "plan.homes=host"}), 0);
+  EXPECT_EQ(allocations_with({"run.threads=1", "plan.homes=disk"}), 0);
+  // More steps than the run has: what is recorded is written after the last one.
+  EXPECT_EQ(allocations_with({"run.threads=2", "plan.homes=host", "optim.skip_spikes=3"}, 100), 0);
 }
 
 TEST(Allocation, TheCounterSeesAnAllocation) {

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <optional>
 #include <thread>
 
 #include "backend/cpu/cpu.h"
@@ -55,7 +57,8 @@ class Training {
  public:
   Training(const std::shared_ptr<const ProgramSet>& set, int threads, ExecutorOptions options,
            int steps = 20)
-      : backend_({.threads = threads, .isa = best_isa()}), executor_(backend_, set, options) {
+      : backend_({.threads = threads, .isa = best_isa()}),
+        executor_(backend_, set, with_scratch(options, *set)) {
     const Program& steady = set->named("steady");
     for (int step = 0; step < steps; ++step) {
       staging_.emplace_back();
@@ -113,7 +116,16 @@ class Training {
       for (const Parameter& p : model.of(model.kind_of(layer)).parameters) visit(layer, p);
   }
 
+  ExecutorOptions with_scratch(ExecutorOptions options, const ProgramSet& set) {
+    if (options.scratch == nullptr && set.memory.disk_bytes() > 0)
+      options.scratch = &scratch_.emplace(std::filesystem::temp_directory_path().string(),
+                                          set.memory.disk_bytes(), faults_);
+    return options;
+  }
+
   CpuBackend backend_;
+  Faults faults_;
+  std::optional<ScratchFile> scratch_;
   Executor executor_;
   std::vector<std::vector<Block>> staging_;
   int next_ = 0;
@@ -151,7 +163,8 @@ TEST(Executor, same_bits_whatever_is_free_to_change) {
   for (const int passes : {1, 2, 3})
     EXPECT_EQ(digest_of({.passes = passes}, {.poison = true, .poison_seed = 5}), digest)
         << passes << " passes";
-  for (const char* homes : {"host", "optimizer=host", "gradients=host", "weights=host"})
+  for (const char* homes : {"host", "optimizer=host", "gradients=host", "weights=host", "disk",
+                            "optimizer=disk,weights=host"})
     for (const int passes : {0, 1, 2})
       EXPECT_EQ(digest_of({.passes = passes, .homes = homes, .slots = 2},
                           {.poison = true, .poison_seed = 5}),
@@ -163,6 +176,20 @@ TEST(Executor, same_bits_whatever_is_free_to_change) {
   other.block(5, 2)[0] =
       std::byte{static_cast<unsigned char>(static_cast<unsigned char>(other.block(5, 2)[0]) ^ 1u)};
   EXPECT_NE(other.run(6), digest);
+}
+
+// Copies of 200 runs take as long as they like.
+TEST(ExecutorSlow, no_delay_of_a_copy_shows) {
+  const auto plan = [](const char* homes) {
+    return TinyPlan{.passes = 1, .layers = 4, .homes = homes, .slots = 2};
+  };
+  const std::uint64_t digest = digest_of(plan("device"), {}, false, 3);
+  const char* const homes[] = {"host", "disk", "disk,weights@1=host,gradients@2=device"};
+  for (std::uint64_t seed = 0; seed < 200; ++seed)
+    EXPECT_EQ(digest_of(plan(homes[seed % 3]), {.poison = true, .poison_seed = seed}, false, 3),
+              digest)
+        << homes[seed % 3] << ", seed " << seed;
+  EXPECT_NE(digest_of(plan("disk"), {}, false, 4), digest);
 }
 
 TEST(Executor, gptj_has_the_same_bits_too) {
@@ -240,6 +267,36 @@ TEST(Executor, several_live_in_one_process) {
   EXPECT_EQ(a.digest(), digest_of({}));
   EXPECT_EQ(b.digest(), digest_of({.family = "gptj"}));
   EXPECT_NE(a.digest(), b.digest());
+}
+
+TEST(Executor, the_null_backend_needs_no_disk) {
+  const auto set = shared(tiny_programs({.layers = 4, .homes = "disk", .slots = 2}));
+  ASSERT_GT(set->memory.disk_bytes(), 0);
+  NullBackend null;
+  Executor executor(null, set, {});
+  const std::vector<const std::byte*> staging(3, nullptr);
+  for (const char* program : {"first", "steady", "steady", "flush"})
+    executor.enqueue(set->index_of(program), staging);
+  executor.drain();
+  EXPECT_EQ(null.host_bytes_taken(), set->memory.host_bytes());
+}
+
+// A lane of the disk that fails: whoever waits hears of it, and the run stays failed.
+TEST(Executor, a_disk_that_fails_names_its_action) {
+  const auto set = shared(tiny_programs({.layers = 4, .homes = "disk", .slots = 2}));
+  Faults faults = Faults::parse("scratch.write:eio@9+");
+  ScratchFile scratch(std::filesystem::temp_directory_path().string(), set->memory.disk_bytes(),
+                      faults);
+  Training training(set, 1, {.scratch = &scratch});
+  try {
+    training.run(6);
+    FAIL() << "nobody heard of it";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Exit::disk);
+    ASSERT_FALSE(e.chain().empty());
+    EXPECT_TRUE(e.chain().front().starts_with("write ")) << e.chain().front();
+  }
+  EXPECT_THROW(training.executor().drain(), Error);
 }
 
 TEST(Executor, the_null_backend_walks_a_program_without_memory) {

@@ -58,6 +58,7 @@ inline Program without(const Program& program, int dropped) {
 
 struct Mutants {
   int refused = 0, implied = 0;
+  bool operator==(const Mutants&) const = default;
 };
 
 // Each wait of a program left out, one at a time.

@@ -1,5 +1,5 @@
-// Programs whose gradients rest packed in host memory: valid, each copy and wait needed, and as
-// many bytes as the closed form says.
+// Programs whose gradients rest packed in host memory or on disk: valid, each copy and wait needed,
+// and as many bytes as the closed form says.
 #include <gtest/gtest.h>
 
 #include "mutants.h"
@@ -29,8 +29,9 @@ TEST(PackedProgram, EveryCombinationIsValid) {
     for (const int passes : {0, 1, 2})
       for (const int slots : {2, 3})
         for (const bool spill : {false, true})
-          for (const char* homes : {"host", "gradients=host", "optimizer=host",
-                                    "host,gradients@1=device", "gradients@2=host"}) {
+          for (const char* homes :
+               {"host", "gradients=host", "optimizer=host", "host,gradients@1=device",
+                "gradients@2=host", "disk", "host,gradients@0-1=disk", "gradients=disk"}) {
             TinyPlan plan = plan_of(family, passes, homes, slots);
             plan.spill = spill;
             const ProgramSet set = tiny_programs(plan);
@@ -38,14 +39,19 @@ TEST(PackedProgram, EveryCombinationIsValid) {
                 << family << " " << passes << " " << slots << " " << homes;
             programs += static_cast<int>(set.programs.size());
           }
-  EXPECT_EQ(programs, 2 * 3 * 2 * 2 * 5 * 5);
+  EXPECT_EQ(programs, 2 * 3 * 2 * 2 * 8 * 5);
 }
 
-TEST(PackedProgram, WaitsReleasesAndCopiesAreNeeded) {
+struct Planted {
   Mutants waits, releases;
   int dropped = 0;
+};
+
+Planted plant(const char* homes) {
+  Planted out;
+  auto& [waits, releases, dropped] = out;
   for (const int passes : {0, 1}) {
-    const ProgramSet set = tiny_programs(plan_of("gpt2", passes, "gradients=host", 2));
+    const ProgramSet set = tiny_programs(plan_of("gpt2", passes, homes, 2));
     const Program& steady = set.named("steady");
     const Mutants cut = testing::without_waits(set, steady);
     waits.refused += cut.refused;
@@ -68,11 +74,47 @@ TEST(PackedProgram, WaitsReleasesAndCopiesAreNeeded) {
           << steady.action_name(a);
     }
   }
-  EXPECT_EQ(waits.refused, 31);
-  EXPECT_EQ(waits.implied, 11);
-  EXPECT_EQ(releases.refused, 23);
-  EXPECT_EQ(releases.implied, 3);
-  EXPECT_EQ(dropped, 18);
+  return out;
+}
+
+TEST(PackedProgram, WaitsReleasesAndCopiesAreNeeded) {
+  const Planted host = plant("gradients=host"), disk = plant("gradients=disk");
+  EXPECT_EQ(host.waits, (Mutants{31, 11}));
+  EXPECT_EQ(host.releases, (Mutants{23, 3}));
+  EXPECT_EQ(host.dropped, 18);
+  EXPECT_EQ(disk.waits, (Mutants{55, 14}));
+  EXPECT_EQ(disk.releases, (Mutants{39, 3}));
+  EXPECT_EQ(disk.dropped, 30);
+}
+
+// What travels has staging slots of its size, and nothing else has any.
+TEST(PackedProgram, StagingSlotsAreOfWhatTravels) {
+  for (const int passes : {1, 2}) {
+    TinyPlan plan = plan_of("gpt2", passes, "disk", 2);
+    plan.layers = 7;
+    const ProgramSet set = tiny_programs(plan);
+    const Residency& residency = *set.residency;
+    EXPECT_EQ(residency.stagings(Kind::packed), 2);
+    EXPECT_EQ(residency.stagings(Kind::gradients), passes == 1 ? 0 : 2);
+    EXPECT_EQ(residency.slot_bytes(Kind::packed),
+              align_up(residency.blob_bytes(LayerKind::block, Region::packed), blob_alignment));
+    std::int64_t staging = 0, at_home = 0;
+    for (const Kind kind : owned_kinds)
+      staging += 2 * residency.stagings(kind) * residency.slot_bytes(kind);
+    EXPECT_EQ(set.memory.host_bytes(), staging);
+    const Kind gradients = passes == 1 ? Kind::packed : Kind::gradients;
+    for (const Kind kind : {Kind::weights, Kind::optimizer, gradients})
+      at_home += 7 * residency.slot_bytes(kind);
+    EXPECT_EQ(set.memory.disk_bytes(), at_home);
+    int read = 0, written = 0;
+    for (const Action& action : set.named("steady").actions) {
+      if (action.kind != Kind::packed) continue;
+      read += action.phase == Phase::read ? 1 : 0;
+      written += action.phase == Phase::write ? 1 : 0;
+    }
+    EXPECT_EQ(read, 7 - 2);
+    EXPECT_EQ(written, 7 - 2);
+  }
 }
 
 // Matrices rest in 2 bytes a number, vectors in 4; they go home once a step and come back once, but

@@ -33,13 +33,13 @@ TEST(SpillingProgram, EveryCombinationIsValid) {
     for (const int passes : {0, 1, 2})
       for (const int slots : {2, 3, 4, 40})
         for (const Recompute recompute : levels)
-          for (const char* homes : {"device", "host,weights@1=device"}) {
+          for (const char* homes : {"device", "host,weights@1=device", "disk,gradients@0=host"}) {
             const ProgramSet set = tiny_programs(plan_of(family, passes, homes, slots, recompute));
             EXPECT_NO_THROW(validate(set))
                 << family << " " << passes << " " << slots << " " << homes;
             programs += static_cast<int>(set.programs.size());
           }
-  EXPECT_EQ(programs, 2 * 3 * 4 * 3 * 2 * 5);
+  EXPECT_EQ(programs, 2 * 3 * 4 * 3 * 3 * 5);
 }
 
 TEST(SpillingProgram, AWaitIsNeededOrImplied) {
@@ -82,6 +82,26 @@ TEST(SpillingProgram, ReleasesAreNotOneActionEarlier) {
     }
   EXPECT_EQ(all.refused, 144);
   EXPECT_EQ(all.implied, 10);
+}
+
+// Its home is host memory, wherever blobs are.
+TEST(SpillingProgram, AStashIsNeverOnDisk) {
+  TinyPlan kept = plan_of("gpt2", 1, "disk", 2);
+  const ProgramSet spilled = tiny_programs(kept);
+  kept.spill = false;
+  const ProgramSet set = tiny_programs(kept);
+  EXPECT_EQ(spilled.memory.disk_bytes(), set.memory.disk_bytes());
+  EXPECT_GT(spilled.memory.host_bytes(), set.memory.host_bytes());
+  int copies = 0;
+  for (const Action& action : spilled.named("steady").actions) {
+    if (action.kind != Kind::stash || action.phase == Phase::keep) continue;
+    EXPECT_TRUE(action.phase == Phase::fetch || action.phase == Phase::leave);
+    const std::int64_t home = action.phase == Phase::fetch ? action.from : action.to;
+    EXPECT_GE(home, spilled.memory.begin(Tier::host));
+    EXPECT_LE(home + action.bytes, spilled.memory.end(Tier::host));
+    ++copies;
+  }
+  EXPECT_GT(copies, 0);
 }
 
 struct Moved {

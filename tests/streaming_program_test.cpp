@@ -11,11 +11,9 @@
 namespace sluice {
 namespace {
 
-using testing::implied;
-using testing::refused;
+using testing::Mutants;
 using testing::tiny_programs;
 using testing::TinyPlan;
-using testing::without;
 
 TinyPlan plan_of(const std::string& family, int passes, const std::string& homes, int slots) {
   TinyPlan out;
@@ -32,90 +30,76 @@ TEST(StreamingProgram, EveryCombinationIsValid) {
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1, 2})
       for (const int slots : {2, 3})
-        for (const char* homes : {"host", "weights=host", "gradients=host", "optimizer=host",
-                                  "host,weights@1=device"}) {
+        for (const char* homes :
+             {"host", "weights=host", "gradients=host", "optimizer=host", "host,weights@1=device",
+              "disk", "host,optimizer=disk", "disk,weights@1=host,gradients@0=device"}) {
           const ProgramSet set = tiny_programs(plan_of(family, passes, homes, slots));
           EXPECT_NO_THROW(validate(set)) << family << " " << passes << " " << slots << " " << homes;
           programs += static_cast<int>(set.programs.size());
         }
-  EXPECT_EQ(programs, 2 * 3 * 2 * 5 * 5);
+  EXPECT_EQ(programs, 2 * 3 * 2 * 8 * 5);
 }
 
-TEST(StreamingProgram, AWaitIsNeededOrImplied) {
-  int found = 0, others = 0;
+// Of both families and both kinds of step.
+template <class Count>
+Mutants of_all(const char* homes, Count count) {
+  Mutants out;
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1}) {
-      const ProgramSet set = tiny_programs(plan_of(family, passes, "host", 2));
-      const Program& steady = set.named("steady");
-      for (std::size_t a = 0; a < steady.actions.size(); ++a)
-        for (std::size_t w = 0; w < steady.actions[a].waits.size(); ++w) {
-          Program cut = steady;
-          auto& waits = cut.actions[a].waits;
-          const Wait wait = waits[w];
-          waits.erase(waits.begin() + static_cast<std::ptrdiff_t>(w));
-          const bool seen = refused(set, cut);
-          found += seen ? 1 : 0;
-          others += seen ? 0 : 1;
-          EXPECT_TRUE(seen || implied(set, cut, static_cast<int>(a), wait))
-              << family << " " << passes << " " << steady.action_name(static_cast<int>(a));
-        }
+      SCOPED_TRACE(fmt::format("{} {}", family, passes));
+      const ProgramSet set = tiny_programs(plan_of(family, passes, homes, 2));
+      const Mutants found = count(set, set.named("steady"));
+      out.refused += found.refused;
+      out.implied += found.implied;
     }
-  EXPECT_EQ(found, 118);
-  EXPECT_EQ(others, 46);
+  return out;
 }
 
-TEST(StreamingProgram, EveryCopyIsNeeded) {
+Mutants without_each_wait(const char* homes) { return of_all(homes, testing::without_waits); }
+
+TEST(StreamingProgram, AWaitIsNeededOrImplied) {
+  EXPECT_EQ(without_each_wait("host"), (Mutants{118, 46}));
+  EXPECT_EQ(without_each_wait("disk"), (Mutants{268, 68}));
+}
+
+int drop_each_copy(const char* homes) {
   int dropped = 0;
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1}) {
-      const ProgramSet set = tiny_programs(plan_of(family, passes, "host", 2));
+      const ProgramSet set = tiny_programs(plan_of(family, passes, homes, 2));
       const Program& steady = set.named("steady");
       for (int a = 0; a < static_cast<int>(steady.actions.size()); ++a) {
         const Action& action = steady.actions[static_cast<std::size_t>(a)];
         if (!action.copies()) continue;
-        ProgramSet mutant = set;
-        Program& cut = mutant.programs[static_cast<std::size_t>(set.index_of("steady"))];
-        cut = without(steady, a);
-        bool seen = refused(mutant, cut);
-        // What the dropped copy should have brought may be missed by the next program only.
-        for (const Program& next : mutant.programs) seen = seen || refused(mutant, next);
-        // Optimizer state that has a slot for itself still lies there from the step before; but the
-        // first step of a run has not brought it.
-        const bool alone = action.kind == Kind::optimizer && action.phase == Phase::fetch &&
+        const bool seen = testing::is_missed(set, "steady", a);
+        // What has a slot for itself lies there from step to step: optimizer state need not come
+        // again, but the first step of a run has not brought it; weights need not be on disk before
+        // a flush.
+        const bool alone = ((action.kind == Kind::optimizer && action.phase == Phase::fetch) ||
+                            (action.kind == Kind::weights && action.phase == Phase::write)) &&
                            set.residency->slot(action.layer, action.kind) == 1;
         EXPECT_NE(seen, alone) << family << " " << passes << " " << steady.action_name(a);
         ++dropped;
       }
     }
-  EXPECT_EQ(dropped, 88);
+  return dropped;
 }
 
-// A slot or a batch is given back one action of the compute lane too early.
+TEST(StreamingProgram, EveryCopyIsNeeded) {
+  EXPECT_EQ(drop_each_copy("host"), 88);
+  EXPECT_EQ(drop_each_copy("disk"), 164);
+}
+
+// A slot or a batch is given back one action of its lane too early.
+Mutants with_early_releases(const char* homes) {
+  return of_all(homes, [](const ProgramSet& set, const Program& program) {
+    return testing::with_early_releases(set, program, true);
+  });
+}
+
 TEST(StreamingProgram, ReleasesAreNotOneActionEarlier) {
-  int moved = 0, allowed = 0;
-  for (const char* family : {"gpt2", "gptj"})
-    for (const int passes : {0, 1}) {
-      const ProgramSet set = tiny_programs(plan_of(family, passes, "host", 2));
-      const Program& steady = set.named("steady");
-      for (std::size_t a = 0; a < steady.actions.size(); ++a)
-        for (std::size_t w = 0; w < steady.actions[a].waits.size(); ++w) {
-          const Wait wait = steady.actions[a].waits[w];
-          if (!steady.actions[a].copies() || wait.action < 0) continue;
-          int earlier = wait.action - 1;
-          const Lane lane = steady.actions[static_cast<std::size_t>(wait.action)].lane;
-          while (earlier >= 0 && steady.actions[static_cast<std::size_t>(earlier)].lane != lane)
-            --earlier;
-          if (earlier < 0) continue;
-          Program early = steady;
-          early.actions[a].waits[w].action = earlier;
-          const bool seen = refused(set, early);
-          EXPECT_TRUE(seen || implied(set, early, static_cast<int>(a), wait))
-              << family << " " << passes << " " << steady.action_name(static_cast<int>(a));
-          ++(seen ? moved : allowed);
-        }
-    }
-  EXPECT_EQ(moved, 58);
-  EXPECT_EQ(allowed, 2);
+  EXPECT_EQ(with_early_releases("host"), (Mutants{58, 2}));
+  EXPECT_EQ(with_early_releases("disk"), (Mutants{170, 2}));
 }
 
 // Bytes that move in a steady step: each blob twice up and down, less what the turns find in place.
@@ -126,7 +110,7 @@ TEST(StreamingProgram, MovesWhatTheClosedFormSays) {
         TinyPlan plan = plan_of("gpt2", passes, "host", slots);
         plan.layers = layers;
         const ProgramSet set = tiny_programs(plan);
-        std::array<std::int64_t, blob_kinds> in{}, out{};
+        std::array<std::int64_t, copied_kinds> in{}, out{};
         for (const Action& action : set.named("steady").actions) {
           if (action.phase == Phase::fetch)
             in[static_cast<std::size_t>(action.kind)] += action.bytes;
@@ -151,6 +135,37 @@ TEST(StreamingProgram, MovesWhatTheClosedFormSays) {
         EXPECT_EQ(in[2], l * state);
         EXPECT_EQ(out[2], l * state);
       }
+}
+
+// From disk and to disk moves what moves between host and device, in whole pages.
+TEST(StreamingProgram, MovesTheSameBlobsFromAndToDisk) {
+  for (const int passes : {1, 2}) {
+    TinyPlan plan = plan_of("gpt2", passes, "disk,weights=host,gradients@0=device", 2);
+    plan.layers = 7;
+    const ProgramSet set = tiny_programs(plan);
+    std::array<int, copied_kinds> fetched{}, left{}, read{}, written{};
+    for (const Action& action : set.named("steady").actions) {
+      if (action.kind == Kind::count) continue;
+      const auto k = static_cast<std::size_t>(action.kind);
+      fetched[k] += action.phase == Phase::fetch ? 1 : 0;
+      left[k] += action.phase == Phase::leave ? 1 : 0;
+      read[k] += action.phase == Phase::read ? 1 : 0;
+      written[k] += action.phase == Phase::write ? 1 : 0;
+      if (action.lane != Lane::disk_read && action.lane != Lane::disk_write) continue;
+      const std::int64_t bytes =
+          set.residency->blob_bytes(LayerKind::block, region_of(action.kind));
+      EXPECT_EQ(action.bytes, align_up(bytes, blob_alignment));
+      for (const std::int64_t offset : {action.from, action.to})
+        EXPECT_EQ(offset % blob_alignment, 0);
+    }
+    for (const Kind kind : {Kind::gradients, Kind::optimizer}) {
+      const auto k = static_cast<std::size_t>(kind);
+      EXPECT_GT(fetched[k], 0);
+      EXPECT_EQ(read[k], fetched[k]);
+      EXPECT_EQ(written[k], left[k]);
+    }
+    EXPECT_EQ(read[0] + written[0], 0);
+  }
 }
 
 }  // namespace

@@ -54,6 +54,7 @@ Error usage_error(std::string what, std::string expected, std::string found);
 
 // Checks of option values, in words shorter than CLI11's own.
 CLI::Validator at_least(std::int64_t least);
+CLI::Validator between(std::int64_t least, std::int64_t most);  // whole numbers
 CLI::Validator one_of(std::vector<std::string> words);
 
 // resolve_checkpoint() that tells of what it skipped.
@@ -66,7 +67,11 @@ struct ReadOptions {
   int threads = 0;
 };
 void add_read_options(CLI::App& command, ReadOptions& options);
-SessionOptions session_options(const ReadOptions& options);
+// Of `overrides`, those of [plan] that say where weights live; all others are refused.
+SessionOptions session_options(const ReadOptions& options,
+                               const std::vector<std::string>& overrides);
+// A Session, with a note when its weights stream; errors of its plan name the command line.
+Session open_session(const ModelFolder& folder, const SessionOptions& options);
 
 // Adds a command whose action is run(options). OPTIONS is its struct of options, made here.
 template <class Options>

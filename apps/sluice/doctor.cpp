@@ -7,14 +7,15 @@
 #include "backend/cpu/findings.h"
 #include "backend/cpu/measure.h"
 #include "command.h"
-#include "planner/machine.h"
+#include "core/file.h"
+#include "planner/description.h"
 #include "planner/memory_report.h"
 
 namespace sluice {
 namespace {
 
 struct Options {
-  std::string disk;
+  std::string disk, save;
   bool quick = false;
 };
 
@@ -36,9 +37,9 @@ struct Diagnosis {
 
 // Seconds to spend on each measurement.
 struct Spending {
-  double float32, bf16, memory, disk;
+  double float32, bf16, attention, memory, disk;
 };
-constexpr Spending thorough = {6.5, 4.0, 1.5, 3.0}, quick = {1.2, 0.8, 0.4, 0.6};
+constexpr Spending thorough = {6.5, 4.0, 1.5, 1.5, 3.0}, quick = {1.2, 0.8, 0.4, 0.4, 0.6};
 
 std::string today() {
   const std::time_t now = std::time(nullptr);
@@ -95,6 +96,8 @@ Diagnosis diagnose(const Options& options) {
   d.machine.quick = options.quick;
   CpuBackend cpu({.threads = d.examined.threads, .isa = d.examined.best});
   take_products(cpu, options, spending, d);
+  for (const MeasuredAttention& one : measure_attention(cpu, spending.attention))
+    d.machine.attention.push_back({one.head, one.sequence, one.forward, one.backward});
   const std::int64_t array = std::min<std::int64_t>(d.examined.memory_left / 8, 256 << 20);
   const MemoryRates memory = measure_memory(cpu, array, spending.memory);
   d.machine.read_one = memory.read_one, d.machine.read_all = memory.read_all;
@@ -164,8 +167,13 @@ std::string products_text(const MachineRates& machine) {
     out += fmt::format("  {:<18}{}  {}\n", fmt::format("{} {} x {}", p.name, p.in, p.out),
                        rates_of(machine, p.name, "float32"), rates_of(machine, p.name, "bf16"));
   const auto all = [&](const char* type) { return product_flops(machine, type) / 1e12; };
-  return out + fmt::format("  {:<18}{:9.3f}{:20}{:9.3f}\n", "a step's, together", all("float32"),
-                           "", all("bf16"));
+  out += fmt::format("  {:<18}{:9.3f}{:20}{:9.3f}\n", "a step's, together", all("float32"), "",
+                     all("bf16"));
+  for (const AttentionSpeed& a : machine.attention)
+    out += fmt::format("  {:<18}{:9.3f}{:9.3f}\n",
+                       fmt::format("attention {} x {}", a.sequence, a.head), a.forward / 1e12,
+                       a.backward / 1e12);
+  return out;
 }
 
 std::string speeds_text(const Diagnosis& d) {
@@ -230,6 +238,8 @@ int run(const Options& options, Context& context) {
                        e.report().found));
     }
   }
+  if (!options.save.empty())
+    write_file_atomic(options.save, to_toml(description_of(d.machine, total_memory(d.host))));
   if (context.json)
     write_json(json_of(d));
   else
@@ -244,6 +254,8 @@ void add_doctor(CLI::App& app, Context& context) {
   CLI::App* command = add_command(app, context, "doctor",
                                   "Measure this machine; say what is wrong and what to do", run, o);
   command->add_flag("--quick", o->quick, "5 seconds instead of 20, less exact");
+  command->add_option("--save", o->save, "describe the machine in a file, for plan --machine")
+      ->type_name("FILE");
   command->add_option("--disk", o->disk, "the folder whose disk is measured (default: this one)")
       ->type_name("DIR");
 }

@@ -31,9 +31,9 @@ RowOptions rows_of(const ModelFolder& folder, const TokenFile& tokens, std::int6
 int run(const Options& options, Context& context) {
   const ModelFolder folder = find_checkpoint(options.checkpoint);
   TokenFile tokens(options.data);
-  SessionOptions how = session_options(options.read);
+  SessionOptions how = session_options(options.read, context.overrides);
   how.sequence = options.sequence;
-  Session session(folder, how);
+  Session session = open_session(folder, how);
   const Tokenizer* tokenizer = session.tokenizer();
   TokenizerPtr of_data;
   if (tokenizer != nullptr) {
@@ -56,6 +56,9 @@ int run(const Options& options, Context& context) {
                 {"bits_per_byte",
                  or_null(result.bits_per_byte.has_value(), result.bits_per_byte.value_or(0))},
                 {"sequence", session.sequence()},
+                {"device", session.executor().programs().memory.total()},
+                {"host", session.executor().programs().memory.host_bytes()},
+                {"homes", session.placement().homes},
                 {"checkpoint", folder.path.string()}});
     return 0;
   }

@@ -59,9 +59,9 @@ int run(const Options& options, Context& context) {
                        options.has_prompt ? "both" : "neither");
   });
   const ModelFolder folder = find_checkpoint(options.checkpoint);
-  SessionOptions how = session_options(options.read);
+  SessionOptions how = session_options(options.read, context.overrides);
   how.rows = 1;
-  Session session(folder, how);
+  Session session = open_session(folder, how);
   const std::vector<std::int32_t> prompt = prompt_of(options, session, folder.path.string());
   const Tokenizer* tokenizer = session.tokenizer();
   require(tokenizer != nullptr || options.stops.empty(),
@@ -99,6 +99,9 @@ int run(const Options& options, Context& context) {
               {"text", tokenizer == nullptr ? nlohmann::json() : nlohmann::json(text)},
               {"finish_reason", made.finish == Finish::stop ? "stop" : "length"},
               {"tokens_per_second", speed},
+              {"device", session.executor().programs().memory.total()},
+              {"host", session.executor().programs().memory.host_bytes()},
+              {"homes", session.placement().homes},
               {"prompt_tokens", prompt.size()}});
   return 0;
 }

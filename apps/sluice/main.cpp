@@ -138,7 +138,9 @@ int run(std::vector<std::string> arguments, Context& context) {
 
   const std::string command = command_of(arguments);
   require_command(app, command);
-  if (command == "train" || command == "plan") context.overrides = take_overrides(arguments);
+  const std::vector<std::string> with_options{"train", "plan", "eval", "generate"};
+  if (std::find(with_options.begin(), with_options.end(), command) != with_options.end())
+    context.overrides = take_overrides(arguments);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
   try {
     app.parse(arguments);

@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "command.h"
+#include "planner/memory_report.h"
+#include "train/config.h"
 
 namespace sluice {
 
@@ -49,6 +51,17 @@ CLI::Validator at_least(std::int64_t least) {
   return CLI::Validator(check, "");
 }
 
+CLI::Validator between(std::int64_t least, std::int64_t most) {
+  const auto check = [=](const std::string& text) {
+    std::int64_t value = 0;
+    const bool number = CLI::detail::lexical_cast(text, value);
+    return number && value >= least && value <= most
+               ? std::string()
+               : fmt::format("{} is not a whole number from {} to {}", text, least, most);
+  };
+  return CLI::Validator(check, "");
+}
+
 CLI::Validator one_of(std::vector<std::string> words) {
   const auto check = [words = std::move(words)](const std::string& text) {
     const bool known = std::find(words.begin(), words.end(), text) != words.end();
@@ -67,14 +80,56 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
   command.add_option("--threads", o.threads, "CPU threads (default: those there are)")
       ->check(at_least(1))
       ->type_name("N");
+  command.footer(
+      "\nA model larger than the device's memory streams its weights from the host:\n"
+      "  --plan.device_memory=BYTES  of the device that may be taken\n"
+      "  --plan.homes=WHERE          device, host, or weights@FIRST-LAST=host\n"
+      "  --plan.slots=N              places on the device that weights pass through\n"
+      "  --plan.host_memory=BYTES    of the host that may be taken\n");
 }
 
-SessionOptions session_options(const ReadOptions& o) {
+namespace {
+
+constexpr std::string_view plan_keys[] = {"plan.device_memory", "plan.host_memory", "plan.homes",
+                                          "plan.slots"};
+
+bool is_of_use(const std::string& key) {
+  return std::find(std::begin(plan_keys), std::end(plan_keys), key) != std::end(plan_keys);
+}
+
+}  // namespace
+
+SessionOptions session_options(const ReadOptions& o, const std::vector<std::string>& overrides) {
   SessionOptions out;
   out.threads = o.threads;
   if (o.precision != "auto") out.precision = o.precision == "bf16" ? DType::bf16 : DType::f32;
   if (o.average) out.weights = "average.safetensors";
+  Config config;
+  apply_overrides(config, overrides);
+  for (const auto& [key, place] : config.places)
+    require(is_of_use(key), [&] {
+      return usage_error(fmt::format("{} is of training", key),
+                         fmt::format("an option of {}", fmt::join(plan_keys, ", ")), key);
+    });
+  out.plan = config.plan;
   return out;
+}
+
+Session open_session(const ModelFolder& folder, const SessionOptions& options) {
+  try {
+    Session session(folder, options);
+    const MemoryMap& memory = session.executor().programs().memory;
+    if (memory.host_bytes() > 0)
+      note(fmt::format("homes {}, {} slots: {} of the device, {} of the host",
+                       session.placement().homes,
+                       session.executor().programs().residency->slots(Kind::weights),
+                       human_bytes(memory.total()), human_bytes(memory.host_bytes())));
+    return session;
+  } catch (Error& e) {
+    std::string& where = e.report().where;
+    if (is_of_use(where)) where = "command line " + where;
+    throw;
+  }
 }
 
 ModelFolder find_checkpoint(const std::string& path, CheckDepth depth) {

@@ -2,8 +2,10 @@
 #include "backend/cpu/host.h"
 #include "command.h"
 #include "planner/flops.h"
+#include "planner/simulate.h"
 #include "program/print.h"
 #include "train/assembly.h"
+#include "train/disk_use.h"
 #include "train/fit.h"
 #include "train/metrics.h"
 
@@ -11,7 +13,7 @@ namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, show;
+  std::string config, show, machine;
 };
 
 struct Planned {
@@ -20,9 +22,39 @@ struct Planned {
   ProgramSet programs;
   MemoryBytes memory;
   TierBytes least;
+  DiskUse disk;
   std::int64_t available = 0;
+  std::optional<Machine> machine;      // that the step is predicted on
+  std::optional<Simulated> predicted;  // none: nothing is known of the machine
   bool fits() const { return memory.total <= available; }
 };
+
+// The machine that was named, or this one as `sluice doctor` measured it.
+std::optional<Machine> machine_of(const Options& options, const Context& context, int threads,
+                                  const Config& config) {
+  if (!options.machine.empty()) return load_machine(options.machine);
+  const Isa isa = config.run.isa == "auto" ? best_isa() : parse_isa(config.run.isa);
+  const HostFacts host = host_facts("");
+  const MachineId id{host.cpu, std::string(name_of(isa)), threads};
+  const FoundMachine found = find_machine(context.machine_file, id);
+  if (!found.machine) return {};
+  return description_of(*found.machine, total_memory(host));
+}
+
+// A plan for a machine that was named is refused with changes that were planned for it.
+Plan place(const Config& asked, const Planned& planned, const Plan& plan, int threads, bool named) {
+  try {
+    return named ? fastest(planned.config, plan, *planned.machine, threads)
+                 : placed(planned.config, plan, threads);
+  } catch (const Error& e) {
+    const bool budget = asked.plan.device_memory > 0 || asked.plan.host_memory > 0;
+    if (!named || budget || planned.machine->device == "cpu" || e.code() != Exit::memory) throw;
+    Report report = e.report();
+    report.where = planned.machine->name;
+    report.tries = changes_that_fit(asked, *planned.machine);
+    throw Error(Exit::memory, std::move(report));
+  }
+}
 
 Planned plan_for(const Options& options, const Context& context, int& threads) {
   Planned out;
@@ -31,12 +63,24 @@ Planned plan_for(const Options& options, const Context& context, int& threads) {
   check(out.config);
   threads =
       out.config.run.threads == 0 ? usable_threads() : static_cast<int>(out.config.run.threads);
-  const Plan plan = plan_of(out.config);
+  out.machine = machine_of(options, context, threads, out.config);
+  const bool named = !options.machine.empty();
+  const Config asked = out.config;
+  if (named) {
+    out.config = on_machine(asked, *out.machine);
+    threads = out.machine->device == "cpu" ? static_cast<int>(out.machine->cores.value) : 1;
+  }
+  const Plan plan = named ? plan_of(out.config, *out.machine) : plan_of(out.config);
   out.least = least_bytes(out.config, plan, threads);
-  out.plan = placed(out.config, plan, threads);
+  out.plan = place(asked, out, plan, threads, named);
   out.programs = assemble_training(out.config, out.plan, threads);
   out.memory = memory_of(out.programs, threads);
-  out.available = available_memory();
+  out.disk = disk_use(out.config, out.programs);
+  out.available = !named ? available_memory()
+                  : out.machine->device == "cpu"
+                      ? out.machine->device_budget()
+                      : out.machine->device_budget() + out.machine->host_budget();
+  if (out.machine) out.predicted = simulate(out.programs, *out.machine);
   return out;
 }
 
@@ -49,7 +93,7 @@ void show(const Planned& planned, const std::string& what) {
 
 std::vector<std::string> changes(const Planned& planned, int threads) {
   std::vector<std::string> out;
-  if (planned.fits()) return out;
+  if (planned.fits() || (planned.machine && planned.machine->device != "cpu")) return out;
   for (const PlanChange& change : changes_that_fit(planned.config, threads, planned.available))
     out.push_back(change.text());
   return out;
@@ -120,6 +164,26 @@ nlohmann::json traffic_json(const Program& program) {
   return out;
 }
 
+nlohmann::json disk_json(const DiskUse& disk) {
+  return {{"scratch", disk.scratch},
+          {"checkpoint", disk.checkpoint},
+          {"checkpoints", disk.checkpoints},
+          {"total", disk.total()},
+          {"written_per_step", disk.written_per_step},
+          {"written", disk.written}};
+}
+
+std::string disk_text(const DiskUse& disk) {
+  std::string out = "disk: ";
+  if (disk.scratch > 0)
+    out += fmt::format("{} of scratch ({} bytes), {} written to it a step; ",
+                       human_bytes(disk.scratch), disk.scratch, human_bytes(disk.written_per_step));
+  out += fmt::format("{} checkpoint{} of {}", disk.checkpoints, disk.checkpoints == 1 ? "" : "s",
+                     human_bytes(disk.checkpoint));
+  if (disk.written > 0) out += fmt::format("; {} written by the run", human_bytes(disk.written));
+  return out + "\n";
+}
+
 std::string placement_text(const Planned& planned) {
   const Plan& plan = planned.plan;
   const MemoryMap& memory = planned.programs.memory;
@@ -129,11 +193,17 @@ std::string placement_text(const Planned& planned) {
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
       name_of(plan.recompute), stash_of(plan));
-  out += fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host\n",
-                     human_bytes(memory.total()), memory.total(), human_bytes(planned.least.device),
-                     planned.least.device, human_bytes(planned.least.host));
+  out += fmt::format("at rest: {:.3f} bytes a parameter\n",
+                     static_cast<double>(at_rest_bytes(planned.programs)) /
+                         static_cast<double>(planned.programs.model->parameters()));
+  const TierBytes& least = planned.least;
+  out +=
+      fmt::format("device: {} ({} bytes); least {} ({} bytes) with {} on the host{}\n",
+                  human_bytes(memory.total()), memory.total(), human_bytes(least.device),
+                  least.device, human_bytes(least.host),
+                  least.disk == 0 ? "" : fmt::format(" and {} on disk", human_bytes(least.disk)));
   out += traffic_text(planned.programs.named("steady"));
-  return out;
+  return out + disk_text(planned.disk);
 }
 
 void print(const Planned& planned, int threads) {
@@ -145,10 +215,16 @@ void print(const Planned& planned, int threads) {
                         config.batch.sequence, planned.plan.head_chunk));
   if (config.run.tokens > 0) write_out(fmt::format("run: {}\n", steps_text(length_of(config))));
   write_out(flops_text(config));
+  if (planned.machine) {
+    write_out(fmt::format("machine: {} ({})\n", planned.machine->name, planned.machine->about));
+    if (const std::string guessed = unmeasured(*planned.machine); !guessed.empty())
+      write_out(fmt::format("  not measured: {}\n", guessed));
+  }
   write_out(placement_text(planned));
   write_out(to_text(planned.memory));
   write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),
                         human_bytes(planned.available), planned.fits() ? "fits" : "does not fit"));
+  if (planned.predicted) write_out(to_text(*planned.predicted, config.batch.tokens));
   for (const std::string& change : changes(planned, threads))
     write_out(fmt::format("  try: {}\n", change));
 }
@@ -164,8 +240,13 @@ int run(const Options& options, Context& context) {
          {"flops", flops_json(planned.config)},
          {"memory", to_json(planned.memory)},
          {"device", planned.programs.memory.total()},
-         {"least", {{"device", planned.least.device}, {"host", planned.least.host}, {"disk", 0}}},
+         {"least",
+          {{"device", planned.least.device},
+           {"host", planned.least.host},
+           {"disk", planned.least.disk}}},
          {"copies", traffic_json(planned.programs.named("steady"))},
+         {"disk", disk_json(planned.disk)},
+         {"at_rest", at_rest_bytes(planned.programs)},
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
          {"slots", planned.plan.slots},
@@ -177,6 +258,9 @@ int run(const Options& options, Context& context) {
          {"head_chunk", planned.plan.head_chunk},
          {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
          {"threads", threads},
+         {"machine", planned.machine ? nlohmann::json(planned.machine->name) : nlohmann::json()},
+         {"predicted", planned.predicted ? to_json(*planned.predicted, planned.config.batch.tokens)
+                                         : nlohmann::json()},
          {"try", changes(planned, threads)}});
   } else if (options.show.empty()) {
     print(planned, threads);
@@ -195,6 +279,10 @@ void add_plan(CLI::App& app, Context& context) {
   command->add_option("config", o->config, "a TOML file or a built-in name")
       ->required()
       ->type_name("CONFIG");
+  command
+      ->add_option("--machine", o->machine,
+                   "plan for this machine: a file, or h200, h200x4-one, rtx4090-64g")
+      ->type_name("MACHINE");
   command->add_option("--show", o->show, "graph, program or memory")
       ->check(one_of({"graph", "program", "memory"}))
       ->type_name("WHAT");

@@ -10,8 +10,9 @@ namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, out, change, resume = "auto";
+  std::string config, out, change, machine, resume = "auto";
   bool list = false, log_hashes = false;
+  std::int64_t trace = 0;
 };
 
 struct Listed {
@@ -65,7 +66,9 @@ int run(const Options& options, Context& context) {
   request.faults = &context.faults;
   request.stop_signal = context.stop_signal;
   request.json = context.json;
+  request.trace = options.trace;
   request.bar = context.draws;
+  request.machine = options.machine;
   request.machine_file = context.machine_file;
   context.catch_signals();
   return static_cast<int>(train(request));
@@ -86,7 +89,16 @@ void add_train(CLI::App& app, Context& context) {
       ->type_name("HOW");
   command->add_option("--change", o->change, "options that may differ from the run's, a,b,…")
       ->type_name("KEYS");
+  command
+      ->add_option("--machine", o->machine,
+                   "what `sluice doctor --save` wrote of this machine: the run is compared with it")
+      ->type_name("FILE");
   command->add_flag("--log-hashes", o->log_hashes, "for sluice diff: a hash of every tensor");
+  command
+      ->add_option("--trace", o->trace,
+                   "record N steady steps in the run's trace.json, for ui.perfetto.dev")
+      ->check(between(1, 1000))
+      ->type_name("N");
   command->footer([] { return "\n--section.key=value sets an option:\n\n" + help_text(); });
 }
 

@@ -5,8 +5,9 @@
 
 Forward, dx and dW of qkv, proj, fc, proj2 and head over --tokens rows of random data (the tokens of one micro-batch),
 into memory that exists already, in the layout of nn.Linear; dW is written, not added, which is less work. GFLOP/s,
-medians; "sum" weighs each product as often as the model has it, "model" is all of them. --beside: a program that
-answers lines "PRODUCT PASS REPEATS" on stdin with seconds, over as many tokens, takes turns with PyTorch.
+medians, each after a pause and a product that is not timed; "sum" weighs each product as often as the model has it,
+"model" is all of them. --beside: a program that answers lines "PRODUCT PASS REPEATS" on stdin with seconds, over as
+many tokens, takes turns with PyTorch.
 """
 import argparse
 import shlex
@@ -44,9 +45,9 @@ class Beside:
         self.process = subprocess.Popen(shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def seconds(self, name, which):
-        self.process.stdin.write(f"{name} {which} 1\n")
+        self.process.stdin.write(f"{name} {which} 2\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        return float(self.process.stdout.readline().split()[-1])
 
     def close(self):
         self.process.stdin.close()
@@ -58,11 +59,9 @@ def measure(shape, tokens, vocab, dtype, rounds, beside):
     for name, wide_in, wide_out, count in shape.products(vocab):
         for which in PASSES:
             run, theirs, ours = product(name, which, tokens, wide_in, wide_out, dtype), [], []
-            run()
-            if beside:
-                beside.seconds(name, which)
             for _ in range(rounds):
                 time.sleep(PAUSE)
+                run()
                 begin = time.perf_counter()
                 run()
                 theirs.append(time.perf_counter() - begin)

@@ -53,6 +53,7 @@ void copy_weight(const SafetensorsFile& file, const ModelTensor& wanted, const T
   else
     convert(
         bf16{}, +[](bf16 x) { return static_cast<float>(x); });
+  file.forget(bytes);
 }
 
 std::vector<Source> absent_biases(const ModelConfig& config) {
@@ -61,7 +62,8 @@ std::vector<Source> absent_biases(const ModelConfig& config) {
   const Family& family = family_of(config);
   for (int block = 0; block < config.layers; ++block)
     for (const auto& [name, size] : family.absent_biases(config))
-      out.push_back({family.tensor_name(LayerKind::block, block, name), DType::f32, {size}, {}});
+      out.push_back(
+          {family.tensor_name(LayerKind::block, block, name), DType::f32, {size}, -1, {}});
   return out;
 }
 
@@ -156,9 +158,8 @@ void save_model(CheckpointSave& save, const ModelConfig& config,
   save.add_file("config.json", json.dump(2) + "\n");
   std::vector<Source> sources = absent_biases(config);
   for (const ModelTensor& tensor : tensors)
-    sources.push_back({tensor.name, tensor.type, tensor.shape,
-                       real_bytes(access(tensor.layer, tensor.value), tensor)});
-  write_tensors(save, "model.safetensors", sources);
+    sources.push_back({tensor.name, tensor.type, tensor.shape, tensor.layer, tensor.value});
+  write_tensors(save, "model.safetensors", sources, access);
 }
 
 ModelConfig read_model_config(const std::filesystem::path& dir) {

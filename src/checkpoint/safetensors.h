@@ -58,6 +58,8 @@ class SafetensorsFile {
   const TensorInfo* find(std::string_view name) const;                 // null: no such tensor
   // A tensor's bytes; files by other writers may leave them unaligned to their type.
   std::span<const std::byte> bytes(const TensorInfo& info) const;
+  // Of bytes that were read and are not needed now: they need not stay in memory.
+  void forget(std::span<const std::byte> bytes) const { mapping_.forget(bytes); }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& name() const { return name_; }
 

@@ -10,6 +10,10 @@
 
 namespace sluice {
 
+// Bytes of a checkpoint of these tensors: the tensor files, their headers, and a little for the
+// rest.
+std::int64_t checkpoint_bytes(const std::vector<ModelTensor>& tensors);
+
 void save_state(CheckpointSave& save, const std::vector<ModelTensor>& tensors, TensorAccess access);
 
 struct LoadedState {

@@ -60,6 +60,10 @@ RunLock::RunLock(const fs::path& run_dir) {
 
 RunLock::~RunLock() { ::close(fd_); }
 
+std::vector<std::int64_t> checkpoint_steps(const fs::path& run_dir) {
+  return list_steps(run_dir / "checkpoints");
+}
+
 NewestVerified newest_verified(const fs::path& run_dir, CheckDepth depth) {
   NewestVerified out;
   const fs::path folder = run_dir / "checkpoints";

@@ -50,6 +50,8 @@ struct NewestVerified {
   std::vector<std::filesystem::path> damaged;  // their folders, newest first, as many as skipped
 };
 
+// Steps of a run that have a checkpoint: ascending, not verified.
+std::vector<std::int64_t> checkpoint_steps(const std::filesystem::path& run_dir);
 // Tries the steps of a run, newest first. Reads only.
 NewestVerified newest_verified(const std::filesystem::path& run_dir,
                                CheckDepth depth = CheckDepth::hashes);

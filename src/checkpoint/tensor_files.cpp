@@ -42,7 +42,8 @@ const char* file_type(DType type) {
   throw Error("corrupt DType");
 }
 
-void write_tensors(CheckpointSave& save, const char* file, const std::vector<Source>& sources) {
+void write_tensors(CheckpointSave& save, const char* file, const std::vector<Source>& sources,
+                   TensorAccess access) {
   std::vector<TensorInfo> infos;
   for (const Source& source : sources)
     infos.push_back({source.name, file_type(source.type), source.shape, 0, 0});
@@ -51,11 +52,12 @@ void write_tensors(CheckpointSave& save, const char* file, const std::vector<Sou
   for (const TensorInfo& info : order) {
     const auto source = std::find_if(sources.begin(), sources.end(),
                                      [&](const Source& s) { return s.name == info.name; });
-    if (source->bytes.empty()) {
+    if (source->layer < 0) {
       const std::vector<std::byte> zeros(static_cast<std::size_t>(info.bytes));
       writer.write(info.name, zeros);
     } else {
-      write_in_pieces(writer, info.name, source->bytes);
+      const auto* data = static_cast<const std::byte*>(access(source->layer, source->value).raw());
+      write_in_pieces(writer, info.name, {data, static_cast<std::size_t>(info.bytes)});
     }
   }
   save.close_safetensors();
@@ -94,7 +96,11 @@ void bad_tensor(const std::filesystem::path& file, const std::string& what,
 void copy_bytes(const SafetensorsFile& file, const TensorInfo& info, const Tensor& to) {
   const std::span<const std::byte> bytes = file.bytes(info);
   auto* const data = static_cast<std::byte*>(to.raw());
-  std::memcpy(data, bytes.data(), bytes.size());
+  for (std::size_t at = 0; at < bytes.size(); at += piece_bytes) {
+    const auto piece = bytes.subspan(at, std::min<std::size_t>(piece_bytes, bytes.size() - at));
+    std::memcpy(data + at, piece.data(), piece.size());
+    file.forget(piece);
+  }
   std::memset(data + bytes.size(), 0, static_cast<std::size_t>(to.bytes()) - bytes.size());
 }
 

@@ -7,23 +7,25 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/store.h"
-#include "core/tensor.h"
+#include "checkpoint/model_files.h"
 
 namespace sluice {
 
 // safetensors' name of a type: "F32", "BF16", "I16", "U8".
 const char* file_type(DType type);
 
-// One tensor to be written.
+// One tensor to be written: the first bytes of a value in a layer, what follows is padding.
 struct Source {
   std::string name;
   DType type = DType::f32;
   std::vector<std::int64_t> shape;
-  std::span<const std::byte> bytes;  // empty: zeros
+  int layer = -1;  // -1: zeros
+  std::string value;
 };
-// Writes a file of the checkpoint, tensors in the order that the format wants.
-void write_tensors(CheckpointSave& save, const char* file, const std::vector<Source>& sources);
+// Writes a file of the checkpoint, tensors in the order that the format wants. Asks for one at a
+// time, when it is its turn.
+void write_tensors(CheckpointSave& save, const char* file, const std::vector<Source>& sources,
+                   TensorAccess access);
 
 // A tensor by its Hugging Face name, "transformer." in front or not; null when absent.
 const TensorInfo* find_tensor(const SafetensorsFile& file, const std::string& name);

@@ -11,16 +11,20 @@ namespace {
 
 struct Point {
   std::string_view name;
-  enum class Kind { system_call, write, plain, argument } kind;
+  enum class Kind { system_call, write, option, plain, argument } kind;
 };
 
-// Every place that can be made to fail, in the order a save passes them.
+// Every place that can be made to fail: a save's in the order that it passes them, the scratch
+// file's, the loop's.
 constexpr Point point_table[] = {
     {"save.mkdir", Point::Kind::system_call},  {"save.open", Point::Kind::system_call},
     {"save.write", Point::Kind::write},        {"save.fsync", Point::Kind::system_call},
     {"save.close", Point::Kind::system_call},  {"save.rename", Point::Kind::system_call},
-    {"save.remove", Point::Kind::system_call}, {"train.step", Point::Kind::plain},
-    {"train.flip", Point::Kind::argument},     {"train.poison", Point::Kind::argument},
+    {"save.remove", Point::Kind::system_call}, {"scratch.open", Point::Kind::system_call},
+    {"scratch.direct", Point::Kind::option},   {"scratch.allocate", Point::Kind::system_call},
+    {"scratch.read", Point::Kind::write},      {"scratch.write", Point::Kind::write},
+    {"train.step", Point::Kind::plain},        {"train.flip", Point::Kind::argument},
+    {"train.poison", Point::Kind::argument},
 };
 
 Error spec_error(std::string what, std::string_view entry, std::string expected,
@@ -32,6 +36,7 @@ Error spec_error(std::string what, std::string_view entry, std::string expected,
 
 std::vector<std::string> actions_of(Point::Kind kind) {
   if (kind == Point::Kind::argument) return {};
+  if (kind == Point::Kind::option) return {"einval"};
   std::vector<std::string> names{"kill", "enospc", "eio"};
   if (kind == Point::Kind::write) names.emplace_back("short");
   return names;
@@ -106,6 +111,7 @@ Faults::Effect Faults::at(std::string_view point) {
     if (entry.action == "kill") std::raise(SIGKILL);
     if (entry.action == "enospc") effect.error = ENOSPC;
     if (entry.action == "eio") effect.error = EIO;
+    if (entry.action == "einval") effect.error = EINVAL;
     if (entry.action == "short") effect.shorten = true;
   }
   return effect;

@@ -6,14 +6,15 @@
 // 1 and counts the visits of this object; a trailing '+' means "and every later one".
 //   kill    raise(SIGKILL)
 //   enospc  the system call fails with ENOSPC        eio  the same with EIO
-//   short   a write takes only half of its bytes     (save.write only)
+//   einval  the same with EINVAL                     (scratch.direct only)
+//   short   half of the bytes are taken              (save.write, scratch.read, scratch.write)
 // Points with a free argument, whose action the caller carries out, take any text as ACTION:
 //   train.flip:NAME@5   flip one bit of tensor NAME at step 5
 //   train.poison:NAME@5 put a NaN into tensor NAME at step 5
 // There COUNT is what the caller passes (a step number), not a count of visits.
 //
-// One object per run, passed by reference. Not thread-safe: one thread visits. Never allocates
-// after parse().
+// One object per run, passed by reference. One thread at a time visits a point; different points
+// may be visited by different threads. Never allocates after parse().
 #pragma once
 
 #include <array>

@@ -79,6 +79,14 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(data_, size_);
 }
 
+void MappedFile::forget(std::span<const std::byte> bytes) const {
+  if (data_ == nullptr) return;
+  constexpr std::size_t page = 4096;  // a page that is half in is let go as well: it comes again
+  const auto begin = static_cast<std::size_t>(bytes.data() - static_cast<const std::byte*>(data_));
+  const std::size_t first = begin / page * page;
+  (void)madvise(static_cast<char*>(data_) + first, begin + bytes.size() - first, MADV_DONTNEED);
+}
+
 std::string read_file(const std::string& path, std::size_t most) {
   const ReadHandle handle(path);
   const std::size_t size = handle.size(path);

@@ -26,6 +26,8 @@ class MappedFile {
   std::size_t size() const { return size_; }
   std::string_view text() const { return {static_cast<const char*>(data_), size_}; }
   std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+  // Lets go of the memory that holds these bytes of the file; who reads them again finds them.
+  void forget(std::span<const std::byte> bytes) const;
 
  private:
   std::string path_;

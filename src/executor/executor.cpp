@@ -1,15 +1,18 @@
 #include "executor/executor.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <thread>
 
 #include "core/random.h"
 #include "executor/loaded.h"
+#include "executor/window.h"
 
 namespace sluice {
 namespace {
@@ -22,6 +25,7 @@ constexpr int queue_capacity = 4;
 // began, so "action a of this run has ended" is one comparison.
 struct Run {
   int program = 0;
+  int record = -1;                         // of the recorder; -1: not recorded
   std::array<std::int64_t, lanes> base{};  // progress of each lane when this run begins
   std::vector<std::int64_t> marks;  // progress of each mark's lane when runs before have set it
   std::vector<const std::byte*> staging;  // capacities of both are fixed at construction
@@ -38,6 +42,7 @@ struct Executor::State {
   std::byte* arena = nullptr;
   std::byte* host = nullptr;
   std::vector<LoadedProgram> loaded;
+  std::array<Window, copied_kinds> windows;  // on blobs at home on disk
 
   std::array<Run, queue_capacity> queue;
   std::atomic<std::int64_t> queued = 0;  // runs enqueued so far; run i lies in queue[i % capacity]
@@ -68,7 +73,9 @@ struct Executor::State {
   void run_action(const Run& run, LoadedProgram& program, int action);
   void copy(const Run& run, const Action& action);
   std::byte* at(std::int64_t offset) const;  // in the arena or, from its end on, in host memory
-  void compute(LoadedProgram& program, int index, const Action& action);
+  void delay(const Action& action) const;
+  void open_windows();
+  void compute(const Run& run, LoadedProgram& program, int index, const Action& action);
   void fail();
   std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
                           int& lane) const;
@@ -120,16 +127,20 @@ std::int64_t Executor::State::wait_value(const Run& run, const LoadedProgram& pr
 
 void Executor::State::run_action(const Run& run, LoadedProgram& program, int index) {
   const Action& action = program.program->actions[static_cast<std::size_t>(index)];
+  Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
+  const std::int64_t asked = recorder == nullptr ? 0 : recorder->now();
   for (const Wait& wait : action.waits) {
     int lane = 0;
     const std::int64_t value = wait_value(run, program, wait, lane);
     wait_until(progress[static_cast<std::size_t>(lane)], value);
   }
   if (failed.load(std::memory_order_acquire)) return;
+  const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index, -1,
+                              asked);
   if (action.copies())
-    copy(run, action);
+    doing([&] { return program.program->action_name(index); }, [&] { copy(run, action); });
   else
-    compute(program, index, action);
+    compute(run, program, index, action);
 }
 
 std::byte* Executor::State::at(std::int64_t offset) const {
@@ -138,32 +149,52 @@ std::byte* Executor::State::at(std::int64_t offset) const {
   return base == nullptr ? nullptr : base + (offset < end ? offset : offset - end);
 }
 
+void Executor::State::delay(const Action& action) const {
+  static constexpr const char* streams[] = {"", "copy in delay", "copy out delay",
+                                            "disk read delay", "disk write delay"};
+  const auto lane = static_cast<std::size_t>(action.lane);
+  const auto draw = static_cast<std::uint64_t>(progress[lane].load());
+  const double share = random_uniform(options.poison_seed, stream_of(streams[lane]), draw);
+  std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
+}
+
 void Executor::State::copy(const Run& run, const Action& action) {
-  std::byte* const to = at(action.to);
-  if (action.phase == Phase::keep) return backend.copy_within(to, at(action.from), action.bytes);
-  if (options.poison && to != nullptr) {
-    fill_poison({to, static_cast<std::size_t>(action.bytes)});
-    const auto lane = static_cast<std::size_t>(action.lane);
-    const auto draw = static_cast<std::uint64_t>(progress[lane].load());
-    const auto stream = stream_of(action.lane == Lane::in ? "copy in delay" : "copy out delay");
-    const double share = random_uniform(options.poison_seed, stream, draw);
-    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(2000 * share)));
+  if (action.phase == Phase::keep)
+    return backend.copy_within(at(action.to), at(action.from), action.bytes);
+  const bool writes = action.phase == Phase::write;
+  const std::int64_t disk = set->memory.begin(Tier::disk);
+  std::byte* const to = writes ? nullptr : at(action.to);
+  if (options.poison && arena != nullptr) {
+    if (!writes) fill_poison({to, static_cast<std::size_t>(action.bytes)});
+    delay(action);
   }
   if (action.phase == Phase::load)
     backend.copy_in(to, run.staging[static_cast<std::size_t>(action.micro)], action.bytes);
   else if (action.phase == Phase::fetch)
     backend.copy_in(to, at(action.from), action.bytes);
-  else
+  else if (action.phase == Phase::leave)
     backend.copy_out(to, at(action.from), action.bytes);
+  else if (arena == nullptr)
+    return;  // what owns no memory has no disk either
+  else if (writes)
+    options.scratch->write(at(action.from), action.to - disk, action.bytes);
+  else
+    options.scratch->read(to, action.from - disk, action.bytes);
 }
 
-void Executor::State::compute(LoadedProgram& program, int index, const Action& action) {
+void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
+                              const Action& action) {
+  Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
   LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
   const OpList& what = program.program->list_of(action);
   list.move_to(action.at);
   try {
     for (std::size_t i = 0; i < what.ops.size(); ++i) {
-      backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+      {
+        const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index,
+                                    static_cast<int>(i), -1);
+        backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+      }
       if (!options.poison) continue;
       for (const FreedRange& range : what.freed)
         if (range.op == static_cast<int>(i)) fill_poison(list.freed(range, action.at));
@@ -181,6 +212,7 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
   State& s = *state_;
   s.arena = backend.take(s.set->memory.total());
   if (s.set->memory.host_bytes() > 0) s.host = backend.take_host(s.set->memory.host_bytes());
+  s.open_windows();
   std::size_t micro_batches = 1;
   for (const Program& program : s.set->programs) {
     s.loaded.emplace_back(program, s.arena, s.set->workers);
@@ -191,8 +223,16 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
     run.staging.reserve(micro_batches);
     run.marks.resize(s.marks.size());
   }
-  for (int lane = 0; lane < lanes; ++lane)
-    s.threads[static_cast<std::size_t>(lane)] = std::thread([&s, lane] { s.lane_main(lane); });
+  for (int lane = 0; lane < lanes; ++lane) {
+    const auto l = static_cast<std::size_t>(lane);
+    const bool used = std::any_of(s.loaded.begin(), s.loaded.end(), [&](const LoadedProgram& p) {
+      return !p.lane_actions[l].empty();
+    });
+    if (used || lane == static_cast<int>(Lane::compute))
+      s.threads[l] = std::thread([&s, lane] { s.lane_main(lane); });
+    else
+      s.runs_done[l] = std::numeric_limits<std::int64_t>::max();  // always done with everything
+  }
 }
 
 Executor::~Executor() {
@@ -202,7 +242,21 @@ Executor::~Executor() {
   s.stop.store(true, std::memory_order_release);
   s.queued.fetch_add(1, std::memory_order_release);
   s.queued.notify_all();
-  for (std::thread& thread : s.threads) thread.join();
+  for (std::thread& thread : s.threads)
+    if (thread.joinable()) thread.join();
+}
+
+// Between runs nobody needs the first staging slot of a kind.
+void Executor::State::open_windows() {
+  const MemoryMap& memory = set->memory;
+  if (memory.disk_bytes() == 0 || arena == nullptr) return;
+  require(options.scratch != nullptr && options.scratch->bytes() >= memory.disk_bytes(),
+          [] { return Error("blobs are at home on disk, and there is no room for them"); });
+  for (const Kind kind : owned_kinds)
+    if (set->residency->stagings(kind) > 0)
+      windows[static_cast<std::size_t>(kind)] =
+          Window(*options.scratch, host + set->residency->staging_in(kind, 0),
+                 set->residency->slot_bytes(kind));
 }
 
 Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const> staging) {
@@ -213,12 +267,14 @@ Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const
   const LoadedProgram& loaded = s.loaded[static_cast<std::size_t>(program)];
   assert(static_cast<int>(staging.size()) >= loaded.program->micro_batches);
   run.program = program;
+  run.record = s.options.recorder == nullptr ? -1 : s.options.recorder->claim(program);
   run.staging.assign(staging.begin(), staging.end());
   // While nothing streams, a program may run over a pending update: nobody moves what it will use.
   require(s.set->memory.host_bytes() == 0 || s.settled == loaded.program->begins_settled, [&] {
     return Error(fmt::format("program {} cannot run {} a pending update", loaded.program->name,
                              s.settled ? "without" : "over"));
   });
+  for (Window& window : s.windows) window.close();
   s.settled = loaded.program->ends_settled;
   run.marks = s.marks;
   run.base = s.enqueued;
@@ -251,11 +307,19 @@ std::chrono::steady_clock::time_point Executor::ended(Ticket ticket) const {
 
 const ProgramSet& Executor::programs() const { return *state_->set; }
 
-Tensor Executor::tensor(int layer, std::string_view value) const {
-  const ModelGraphs& model = *state_->set->model;
+Tensor Executor::tensor(int layer, std::string_view value, Access access) const {
+  State& s = *state_;
+  const ModelGraphs& model = *s.set->model;
   const LayerGraph& graph = model.of(model.kind_of(layer));
   const ValueType& type = graph[graph.require_value(value)].type;
-  return {state_->at(state_->set->offset(layer, value)), type.dtype, type.shape};
+  const ProgramSet::Home home = s.set->home(layer, value);
+  if (home.tier != Tier::disk || s.arena == nullptr)
+    return {s.arena == nullptr ? nullptr : s.at(home.offset), type.dtype, type.shape};
+  Window& window = s.windows[static_cast<std::size_t>(home.kind)];
+  std::byte* const data =
+      window.see(home.blob - s.set->memory.begin(Tier::disk), home.offset - home.blob,
+                 value_bytes(type), access != Access::read);
+  return {data, type.dtype, type.shape};
 }
 
 Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape) const {

@@ -13,6 +13,8 @@
 #include <string_view>
 
 #include "backend/backend.h"
+#include "backend/disk/scratch_file.h"
+#include "executor/recorder.h"
 #include "program/program.h"
 
 namespace sluice {
@@ -31,6 +33,9 @@ struct ExecutorOptions {
   bool poison = false;
   std::uint64_t poison_seed = 0;
   Observer* observer = nullptr;  // outlives the executor
+  Recorder* recorder = nullptr;  // likewise; made of the same programs
+  // Where blobs at home on disk lie: as large as the programs' disk, outlives the executor.
+  ScratchFile* scratch = nullptr;
 };
 
 class Executor {
@@ -53,8 +58,10 @@ class Executor {
 
   const ProgramSet& programs() const;
   // A weight, gradient, m, v, …; where it is at home, if its blob streams: valid when nothing is
-  // pending.
-  Tensor tensor(int layer, std::string_view value) const;
+  // pending. At home on disk it is seen through a staging slot: valid until a tensor of the same
+  // kind of blob in another layer is asked for, or a run is enqueued; what is written into it then
+  // is lost unless `access` says more than read.
+  Tensor tensor(int layer, std::string_view value, Access access = Access::update) const;
   Tensor global(const std::string& name, DType dtype, const Shape& shape) const;
 
  private:

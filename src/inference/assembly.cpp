@@ -21,15 +21,15 @@ std::vector<CachedModel> cached_models(const ModelConfig& config, const Parametr
   return out;
 }
 
-ProgramSet assemble_inference(const ModelConfig& config, const Parametrization& scales,
-                              const InferenceOptions& options) {
+ProgramSpec inference_spec(const ModelConfig& config, const Parametrization& scales,
+                           const InferenceOptions& options) {
   const Numerics numerics{.precision = options.precision};
   auto model = std::make_shared<ModelGraphs>(
       build_forward(config, options.evaluation, scales, options.head_chunk, numerics));
   derive_packed_weights(*model);
   ProgramSpec spec{std::move(model), false, {}, options.build};
   if (options.rows > 0) spec.cached = cached_models(config, scales, options.rows, numerics);
-  return build_programs(spec);
+  return spec;
 }
 
 }  // namespace sluice

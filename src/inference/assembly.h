@@ -27,7 +27,11 @@ struct InferenceOptions {
   BuildOptions build;
 };
 // derive, eval, prefill, decode; weights alone.
-ProgramSet assemble_inference(const ModelConfig& model, const Parametrization& scales,
-                              const InferenceOptions& options);
+ProgramSpec inference_spec(const ModelConfig& model, const Parametrization& scales,
+                           const InferenceOptions& options);
+inline ProgramSet assemble_inference(const ModelConfig& model, const Parametrization& scales,
+                                     const InferenceOptions& options) {
+  return build_programs(inference_spec(model, scales, options));
+}
 
 }  // namespace sluice

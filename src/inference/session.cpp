@@ -87,8 +87,10 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   const int threads = options.threads > 0 ? options.threads : usable_threads();
   inference.build.workers.threads = threads;
   inference.precision = options.precision.value_or(stored_precision(folder.path));
-  const auto programs = std::make_shared<const ProgramSet>(
-      assemble_inference(model_, standard_parametrization(), inference));
+  ProgramSpec spec = inference_spec(model_, standard_parametrization(), inference);
+  placement_ = place_weights(spec, options.plan);
+  spec.options.homes = placement_.parsed;
+  const auto programs = std::make_shared<const ProgramSet>(build_programs(spec));
   const ProcessShape process = process_shape(*programs, threads, CpuBackend::scratch_bytes);
   const std::int64_t wanted = memory_bytes(*programs, process_bytes(process)).total;
   const std::int64_t available = available_memory();
@@ -101,7 +103,8 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   });
 
   backend_ = std::make_unique<CpuBackend>(CpuBackend::Options{threads, best_isa()});
-  executor_ = std::make_unique<Executor>(*backend_, programs, ExecutorOptions{});
+  executor_ = std::make_unique<Executor>(
+      *backend_, programs, ExecutorOptions{.poison = options.poison, .poison_seed = 1});
   load_model(
       folder.path, model_, model_tensors(*programs->model, model_),
       [&](int layer, const std::string& value) { return executor_->tensor(layer, value); },

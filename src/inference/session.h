@@ -13,6 +13,7 @@
 #include "checkpoint/store.h"
 #include "data/tokenizer.h"
 #include "executor/executor.h"
+#include "inference/placing.h"
 #include "models/config.h"
 
 namespace sluice {
@@ -36,12 +37,15 @@ struct SessionOptions {
   std::int64_t sequence = 1;                  // tokens of an evaluation window; 0: the context
   std::optional<DType> precision = {};        // f32 or bf16; none: that of the file's matrices
   std::string weights = "model.safetensors";  // or "average.safetensors"
+  PlanConfig plan = {};                       // of inference/placing.h: where the weights live
+  bool poison = false;                        // ExecutorOptions::poison, for tests
 };
 
 // Owns everything that using a model takes. The programs are those of assemble_inference().
 //
 // One thread. Errors: Exit::input for a folder that does not hold what it says, Exit::usage for a
-// sequence beyond the context, Exit::memory when it does not fit in what is available.
+// sequence beyond the context, Exit::memory when it does not fit in what is available or in the
+// plan's budget.
 class Session {
  public:
   Session(const ModelFolder& folder, const SessionOptions& options);
@@ -52,6 +56,7 @@ class Session {
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
   const std::string& without_tokenizer() const { return without_tokenizer_; }
   std::int64_t sequence() const { return sequence_; }
+  const WeightPlacement& placement() const { return placement_; }
 
  private:
   void load_tokenizer_of(const ModelFolder& folder);
@@ -60,6 +65,7 @@ class Session {
   TokenizerPtr tokenizer_;
   std::string without_tokenizer_;
   std::int64_t sequence_ = 0;
+  WeightPlacement placement_;
   std::unique_ptr<CpuBackend> backend_;
   std::unique_ptr<Executor> executor_;
 };

@@ -144,7 +144,37 @@ void squared_norm_cases(Cases& cases) {
   }
 }
 
+// `seen` steps like each other, and one with a loss of 3.33 and the norm that its norms make.
+void spike_case(Cases& cases, double seen, double loss, double norm, double spread) {
+  RandomFrame f(14);
+  const Id stats = f.numbers({{S, 2}}, DType::f64, {410.5, 123.25});
+  const Id norms = f.random({{S, 9}}, 0.5, 2, DType::f64);
+  const Id control = f.numbers({{S, Control::slots}}, DType::f64, {3e-4, 7, 0});
+  const Id pending = f.poisoned({{S, Pending::slots}}, DType::f64);
+  const Id results = f.random({{S, 2 * Results::slots}}, 1, 0, DType::f64);
+  std::vector<double> before{seen};
+  for (const double mean : {loss, norm})
+    for (int i = 0; i < Spikes::window; ++i) before.push_back(mean + spread * (i % 5 - 2));
+  const Id spikes = f.numbers({{S, Spikes::slots}}, DType::f64, std::move(before));
+  add(cases, fmt::format("{} steps of loss {} and norm {} before", seen, loss, norm),
+      FinishStep{.stats = stats,
+                 .norms = norms,
+                 .control = control,
+                 .pending = pending,
+                 .results = results,
+                 .spikes = spikes,
+                 .clip = 1,
+                 .deviations = 3},
+      f);
+}
+
 void finish_step_cases(Cases& cases) {
+  for (const double seen : {0.0, 15.0, 16.0, 128.0, 1000.0}) {
+    spike_case(cases, seen, 3.3, 0.04, 0.1);  // like them
+    spike_case(cases, seen, 2, 0.04, 0.1);    // a loss that lies out
+    spike_case(cases, seen, 3.3, 0.001, 1e-4);
+    spike_case(cases, seen, 2, 0.001, 1e-4);
+  }
   for (const double step : {7.0, 8.0})
     for (const float clip : {0.0f, 0.01f, 100.0f}) {
       RandomFrame f(14);

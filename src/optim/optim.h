@@ -25,8 +25,9 @@ struct OptimConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double ema = 0;      // decay of the averaged weights; 0: none are kept
-  std::string freeze;  // patterns of tensor names, separated by commas
+  double ema = 0;          // decay of the averaged weights; 0: none are kept
+  std::string freeze;      // patterns of tensor names, separated by commas
+  double skip_spikes = 0;  // standard deviations; 0: no step is skipped
 };
 
 void describe(OptionTable& table, OptimConfig& config);

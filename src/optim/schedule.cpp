@@ -79,6 +79,9 @@ void describe(OptionTable& table, OptimConfig& c) {
   table.add("optim.ema", &c.ema, numerics, "decay of an average of the weights; 0: none is kept");
   table.add("optim.freeze", &c.freeze, numerics,
             "names of tensors that never change, * for any text, separated by commas");
+  table.add("optim.skip_spikes", &c.skip_spikes, numerics,
+            "a step is not applied when its loss or gradient norm lies so many standard deviations "
+            "above those of the last 128 steps; 0: every step is");
 }
 
 void check(const OptimConfig& c) {
@@ -108,6 +111,7 @@ void check(const OptimConfig& c) {
   });
   require_range(c.weight_decay >= 0, "optim.weight_decay", "0 or more", c.weight_decay);
   require_range(c.clip >= 0, "optim.clip", "0 or more", c.clip);
+  require_range(c.skip_spikes >= 0, "optim.skip_spikes", "0 or more", c.skip_spikes);
   require_range(c.beta1 >= 0 && c.beta1 < 1, "optim.beta1", "0 <= beta1 < 1", c.beta1);
   require_range(c.beta2 >= 0 && c.beta2 < 1, "optim.beta2", "0 <= beta2 < 1", c.beta2);
   require_range(c.eps > 0, "optim.eps", "more than 0", c.eps);

@@ -120,6 +120,9 @@ void add_update(ModelGraphs& model, const OptimConfig& config, const Parametriza
   finish.pending = step.add_value("pending", table_type(Pending::slots), ValueKind::global);
   finish.results = step.add_value("results", table_type(2 * Results::slots), ValueKind::global);
   finish.clip = static_cast<float>(config.clip);
+  if (config.skip_spikes > 0)
+    finish.spikes = step.add_value("spikes", table_type(Spikes::slots), ValueKind::global);
+  finish.deviations = static_cast<float>(config.skip_spikes);
   step.forward.push_back(finish);
 }
 

@@ -19,6 +19,8 @@ enum class Phase : std::uint8_t {
   finish,       // loss, norm, clip factor: the next pending update
   fetch,        // a blob comes from its home into its slot
   leave,        // and goes back
+  read,         // a blob comes from disk to where a fetch finds it
+  write,        // and goes back to disk from where it was left
   unpack,       // packed gradients become float32 again
   keep,         // a layer's input moves from between the layers into its stash
 };

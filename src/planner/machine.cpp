@@ -135,6 +135,11 @@ nlohmann::json to_json(const MachineRates& machine) {
                                {"n", p.n},
                                {"count", p.count},
                                {"seconds", p.seconds}});
+  for (const AttentionSpeed& a : machine.attention)
+    out["attention"].push_back({{"head", a.head},
+                                {"sequence", a.sequence},
+                                {"forward", a.forward},
+                                {"backward", a.backward}});
   for (const Bandwidth& b : bandwidths) out[b.name] = machine.*b.value;
   return out;
 }
@@ -159,6 +164,16 @@ MachineRates parse_machine(std::string_view text, const std::string& where) {
           [&] { return reader.wrong("products: a list", "something else"); });
   for (std::size_t i = 0; i < products.size(); ++i)
     machine.products.push_back(product_of(products[i], fmt::format("{} products[{}]", where, i)));
+  if (const auto attention = object.find("attention"); attention != object.end()) {
+    require(attention->is_array() && attention->size() <= most_products,
+            [&] { return reader.wrong("attention: a list", "something else"); });
+    for (const nlohmann::json& one : *attention) {
+      const Reader row(one, where + " attention");
+      machine.attention.push_back(
+          {row.integer("head", 1, 1 << 20), row.integer("sequence", 1, 1 << 30),
+           row.number("forward", 1, most_rate), row.number("backward", 1, most_rate)});
+    }
+  }
   for (const Bandwidth& b : bandwidths) machine.*b.value = reader.number(b.name, 0, most_rate);
   return machine;
 }

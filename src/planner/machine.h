@@ -32,11 +32,18 @@ struct MachineId {
   int threads = 1;
 };
 
+// Causal attention, the causal half counted: FLOPs per second.
+struct AttentionSpeed {
+  std::int64_t head = 0, sequence = 0;
+  double forward = 0, backward = 0;
+};
+
 struct MachineRates {
   MachineId id;
   std::string date;    // "2026-11-23"
   bool quick = false;  // smaller products, fewer of them
   std::vector<ProductRate> products;
+  std::vector<AttentionSpeed> attention;  // may be none: files of before it was measured
   // Bytes per second; 0: not measured. A copy counts what it reads and what it writes.
   double read_one = 0, read_all = 0, copy_one = 0, copy_all = 0, disk_write = 0, disk_read = 0;
 };

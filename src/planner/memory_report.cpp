@@ -60,6 +60,18 @@ MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process) {
           .total = set.memory.total() + set.memory.host_bytes() + process};
 }
 
+std::int64_t at_rest_bytes(const ProgramSet& set) {
+  const Residency& residency = *set.residency;
+  std::int64_t bytes = 0;
+  for (int layer = 0; layer < set.model->layer_count(); ++layer) {
+    const Region gradients =
+        residency.slot(layer, Kind::packed) >= 0 ? Region::packed : Region::gradients;
+    for (const Region region : {Region::weights, gradients, Region::optimizer})
+      bytes += residency.blob_bytes(set.model->kind_of(layer), region);
+  }
+  return bytes;
+}
+
 nlohmann::json to_json(const MemoryBytes& bytes) {
   nlohmann::json out;
   for (const Row& row : rows) out[row.name] = bytes.*row.bytes;

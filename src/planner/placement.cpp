@@ -3,24 +3,57 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "program/tiers.h"
 
 namespace sluice {
 
-std::string homes_with(int count, int blocks) {
+std::string homes_with(int count, int blocks, int disk) {
   if (count == 0) return "device";
-  if (count >= 3 * blocks) return "host";
+  if (disk >= 3 * blocks) return "disk";
+  if (count >= 3 * blocks && disk == 0) return "host";
   std::string out;
+  int before = 0;  // blobs of the kinds before
   for (const char* kind : {"optimizer", "gradients", "weights"}) {
-    if (count <= 0) break;
-    if (!out.empty()) out += ",";
-    out += count >= blocks ? fmt::format("{}=host", kind)
-                           : fmt::format("{}@0-{}=host", kind, count - 1);
-    count -= blocks;
+    // [first, end) of this kind's blocks to `tier`.
+    const auto add = [&](int first, int end, const char* tier) {
+      first = std::max(first, 0), end = std::min(end, blocks);
+      if (first >= end) return;
+      if (!out.empty()) out += ",";
+      out += end - first == blocks ? fmt::format("{}={}", kind, tier)
+                                   : fmt::format("{}@{}-{}={}", kind, first, end - 1, tier);
+    };
+    add(0, disk - before, "disk");
+    add(disk - before, count - before, "host");
+    before += blocks;
   }
   return out;
 }
 
 std::string_view name_of(Stash stash) { return stash == Stash::kept ? "kept" : "spilled"; }
+
+std::string homes_within(const std::string& homes, int blocks, std::int64_t budget,
+                         const std::function<std::int64_t(const std::string&)>& bytes) {
+  if (bytes(homes) <= budget) return homes;
+  const Homes parsed = parse_homes(homes, blocks);
+  int count = 0;
+  for (int kind = 0; kind < blob_kinds; ++kind) count += parsed.streaming(static_cast<Kind>(kind));
+  const auto with = [&](int disk) { return homes_with(count, blocks, disk); };
+  const auto fits = [&](int disk) { return bytes(with(disk)) <= budget; };
+  // With one blob more on disk the host has less, but for the first few of a kind, which need
+  // staging slots: whole kinds first, then the fewest of the last one.
+  int most = std::min(blocks, count), too_few = 0;
+  while (most < count && !fits(most)) {
+    too_few = most;
+    most = std::min(most + blocks, count);
+  }
+  if (const std::int64_t least = bytes(with(most)); least > budget)
+    return least < bytes(homes) ? with(most) : homes;
+  while (most - too_few > 1) {
+    const int middle = (most + too_few) / 2;
+    (fits(middle) ? most : too_few) = middle;
+  }
+  return with(most);
+}
 
 namespace {
 
@@ -43,7 +76,32 @@ class Search {
     return std::nullopt;
   }
 
+  std::vector<Placement> all() const {
+    std::vector<Placement> out;
+    for (const Stash stash : choices_.stash)
+      for (const Recompute recompute : choices_.recompute) {
+        const bool resident_first = choices_.homes.empty() && stash == Stash::kept;
+        if (resident_first || choices_.homes == "device")
+          if (auto found = resident(stash, recompute)) out.push_back(*found);
+        if (choices_.homes != "device") add_streaming(stash, recompute, out);
+      }
+    return out;
+  }
+
  private:
+  void add_streaming(Stash stash, Recompute recompute, std::vector<Placement>& out) const {
+    constexpr int most_passes = 3;  // more passes fetch more and keep more on the device
+    for (const int slots : choices_.slots) {
+      int found = 0;
+      for (const std::int64_t passes : choices_.passes) {
+        const auto one = fewest_away({passes, "", slots, recompute, stash});
+        if (!one) continue;
+        out.push_back(*one);
+        if (++found == most_passes) break;
+      }
+    }
+  }
+
   bool fits(const Placement& placement) const { return bytes_(placement) <= budget_; }
 
   // Mildest first; of what is spilled, the least that can be.
@@ -55,37 +113,41 @@ class Search {
 
   std::optional<Placement> resident(Stash stash) const {
     for (const Recompute recompute : levels(stash))
-      for (const int slots : choices_.slots) {
-        const Placement one{choices_.resident_passes, "device", slots, recompute, stash};
-        if (fits(one)) return one;
-        if (stash == Stash::kept) break;  // there are no slots
-      }
+      if (auto found = resident(stash, recompute)) return found;
+    return std::nullopt;
+  }
+  std::optional<Placement> resident(Stash stash, Recompute recompute) const {
+    for (const int slots : choices_.slots) {
+      const Placement one{choices_.resident_passes, "device", slots, recompute, stash};
+      if (fits(one)) return one;
+      if (stash == Stash::kept) break;  // there are no slots
+    }
     return std::nullopt;
   }
 
   std::optional<Placement> streaming(std::int64_t passes, Stash stash) const {
     for (const Recompute recompute : levels(stash))
-      for (const int slots : choices_.slots) {
-        Placement placement{passes, choices_.homes, slots, recompute, stash};
-        if (choices_.homes.empty())
-          placement.homes = homes_with(3 * choices_.blocks, choices_.blocks);
-        if (!fits(placement)) continue;
-        if (choices_.homes.empty()) placement.homes = fewest(placement);
-        return placement;
-      }
+      for (const int slots : choices_.slots)
+        if (auto found = fewest_away({passes, "", slots, recompute, stash})) return found;
     return std::nullopt;
   }
 
-  // A blob more off the device never takes more of it: look for the fewest. With a kept stash some
-  // must leave, else it would have been resident.
-  std::string fewest(Placement placement) const {
+  // With as few blobs off the device as do; none when it does not fit with all of them off. A blob
+  // more off the device never takes more of it. With a kept stash some must leave, else it would
+  // have been resident.
+  std::optional<Placement> fewest_away(Placement placement) const {
+    placement.homes = choices_.homes;
+    if (!choices_.homes.empty()) return fits(placement) ? std::optional(placement) : std::nullopt;
     int most = 3 * choices_.blocks, too_few = placement.stash == Stash::kept ? 0 : -1;
+    placement.homes = homes_with(most, choices_.blocks);
+    if (!fits(placement)) return std::nullopt;
     while (most - too_few > 1) {
       const int middle = (most + too_few) / 2;
       placement.homes = homes_with(middle, choices_.blocks);
       (fits(placement) ? most : too_few) = middle;
     }
-    return homes_with(most, choices_.blocks);
+    placement.homes = homes_with(most, choices_.blocks);
+    return placement;
   }
 
   const PlacementChoices& choices_;
@@ -98,6 +160,11 @@ class Search {
 std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::int64_t budget,
                                          const DeviceBytes& bytes) {
   return Search(choices, budget, bytes).first();
+}
+
+std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
+                                    const DeviceBytes& bytes) {
+  return Search(choices, budget, bytes).all();
 }
 
 Placement least(const PlacementChoices& choices, const DeviceBytes& bytes) {

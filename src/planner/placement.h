@@ -3,8 +3,9 @@
 // The first of these that fits: everything on the device; less kept for backward; blobs streaming
 // from the host, optimizer state first, then gradients, then weights, as few of them as do; the
 // stash spilled to the host, with as little of it as recompute leaves; more passes, so that fewer
-// micro-batches are alive at once. Nothing here changes a bit of a result.
-// Pure functions, any thread.
+// micro-batches are alive at once. When host memory has a budget too, blobs that stream go on to
+// disk in the same order, as few as do; a spilled stash never does. Nothing here changes a bit of a
+// result. Pure functions, any thread.
 #pragma once
 
 #include <cstdint>
@@ -47,10 +48,21 @@ using DeviceBytes = std::function<std::int64_t(const Placement&)>;
 // The first placement of at most `budget` bytes. REQUIRES: no list is empty.
 std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::int64_t budget,
                                          const DeviceBytes& bytes);
+// Every placement worth a look for its speed: resident ones that fit; of each recompute level, of a
+// kept and a spilled stash and of each number of slots the fewest passes that fit, and the next
+// two, with as few blobs off the device as do. REQUIRES: no list is empty.
+std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
+                                    const DeviceBytes& bytes);
 // The one that takes least: for a stash of a few layers that may be to keep it.
 Placement least(const PlacementChoices& choices, const DeviceBytes& bytes);
 
-// The homes of a plan that sends the first `count` blobs of 3 * blocks off the device.
-std::string homes_with(int count, int blocks);
+// The homes of a plan that sends the first `count` blobs of 3 * blocks off the device, and of those
+// the first `disk` to disk.
+std::string homes_with(int count, int blocks, int disk = 0);
+
+// The same homes with blobs on disk, so that `bytes` (of host memory) are at most `budget`; when
+// nothing makes them fit, the homes that take least. REQUIRES: homes_with() made them.
+std::string homes_within(const std::string& homes, int blocks, std::int64_t budget,
+                         const std::function<std::int64_t(const std::string&)>& bytes);
 
 }  // namespace sluice

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "program/tiers.h"
+
 namespace sluice {
 namespace {
 
@@ -37,6 +39,46 @@ TEST(Placement, HomesNameBlobsInOrder) {
   EXPECT_EQ(homes_with(6, 4), "optimizer=host,gradients@0-1=host");
   EXPECT_EQ(homes_with(11, 4), "optimizer=host,gradients=host,weights@0-2=host");
   EXPECT_EQ(homes_with(12, 4), "host");
+}
+
+TEST(Placement, HomesGoOnToDiskInTheSameOrder) {
+  EXPECT_EQ(homes_with(12, 4, 12), "disk");
+  EXPECT_EQ(homes_with(4, 4, 1), "optimizer@0-0=disk,optimizer@1-3=host");
+  EXPECT_EQ(homes_with(6, 4, 5), "optimizer=disk,gradients@0-0=disk,gradients@1-1=host");
+  EXPECT_EQ(homes_with(12, 4, 8), "optimizer=disk,gradients=disk,weights=host");
+  for (int count = 0; count <= 12; ++count)
+    for (int disk = 0; disk <= count; ++disk) {
+      const Homes homes = parse_homes(homes_with(count, 4, disk), 4);
+      int off = 0, on_disk = 0;
+      for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+        off += homes.streaming(kind), on_disk += homes.on_disk(kind);
+      EXPECT_EQ(off, count) << disk;
+      EXPECT_EQ(on_disk, disk) << count;
+    }
+}
+
+TEST(Placement, AsFewBlobsOnDiskAsDo) {
+  // Ten bytes a blob on the host, and for each kind on disk four staging slots or as many as
+  // needed.
+  const auto host = [](const std::string& homes) {
+    const Homes parsed = parse_homes(homes, 40);
+    std::int64_t bytes = 0;
+    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+      bytes += 10 * (parsed.streaming(kind) - parsed.on_disk(kind) +
+                     2 * std::min(staging_slots, parsed.on_disk(kind)));
+    return bytes;
+  };
+  const auto within = [&](int count, std::int64_t budget) {
+    return homes_within(homes_with(count, 40), 40, budget, host);
+  };
+  EXPECT_EQ(within(120, 1200), "host");
+  EXPECT_EQ(within(120, 1199), homes_with(120, 40, 5));
+  EXPECT_EQ(within(120, 840), "optimizer=disk,gradients=host,weights=host");
+  EXPECT_EQ(within(120, 120), "disk");
+  EXPECT_EQ(within(120, 119), "disk");
+  EXPECT_EQ(within(3, 20), homes_with(3, 40)) << "staging slots would take more";
+  EXPECT_EQ(within(50, 500), homes_with(50, 40));
+  EXPECT_EQ(within(50, 140), homes_with(50, 40, 40));
 }
 
 TEST(Placement, TheMildestThatFits) {

@@ -1,39 +1,47 @@
 #include "program/accesses.h"
 
 #include <algorithm>
-#include <set>
-#include <tuple>
+#include <iterator>
+#include <unordered_set>
 
 namespace sluice {
 
 Accesses::Accesses(const ProgramSet& set, const Program& before, const Program& program)
-    : arena_(set.memory.total()), all_(arena_ + set.memory.host_bytes()), workers_(set.workers) {
+    : memory_(set.memory), arena_(set.memory.total()), workers_(set.workers) {
   intern("batch data");  // batch_data()
   add(0, before);
   add(1, program);
   mirror_cuts();
 }
 
-// Values are told apart at one end of a copy as they are at the other: what a stash slot tells
-// apart reaches a home, and from there another slot.
+// Values are told apart at one end of a copy as they are at the other: what a slot tells apart
+// reaches staging slots and homes, and from a home that two forms or two slots share other slots.
+// Only what a round has cut can cut more in the next.
 void Accesses::mirror_cuts() {
-  const auto sort = [&] {
-    std::sort(cuts_.begin(), cuts_.end());
-    cuts_.erase(std::unique(cuts_.begin(), cuts_.end()), cuts_.end());
+  const auto sort = [](std::vector<std::int64_t>& cuts) {
+    std::sort(cuts.begin(), cuts.end());
+    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
   };
-  sort();
-  for (std::size_t count = 0; count != cuts_.size();) {
-    count = cuts_.size();
-    const std::vector<std::int64_t> known = cuts_;
+  sort(cuts_);
+  std::vector<std::int64_t> fresh = cuts_, made;
+  while (!fresh.empty()) {
+    made.clear();
     const auto mirror = [&](std::int64_t from, std::int64_t to, std::int64_t bytes) {
-      auto cut = std::lower_bound(known.begin(), known.end(), from);
-      for (; cut != known.end() && *cut <= from + bytes; ++cut) cuts_.push_back(*cut - from + to);
+      auto cut = std::lower_bound(fresh.begin(), fresh.end(), from);
+      for (; cut != fresh.end() && *cut <= from + bytes; ++cut, ++looks_)
+        made.push_back(*cut - from + to);
     };
     for (const Mirror& one : mirrors_) {
-      mirror(one.slot, one.home, one.bytes);
-      mirror(one.home, one.slot, one.bytes);
+      mirror(one.near, one.far, one.bytes);
+      mirror(one.far, one.near, one.bytes);
     }
-    sort();
+    sort(made);
+    fresh.clear();
+    std::set_difference(made.begin(), made.end(), cuts_.begin(), cuts_.end(),
+                        std::back_inserter(fresh));
+    const auto known = static_cast<std::ptrdiff_t>(cuts_.size());
+    cuts_.insert(cuts_.end(), fresh.begin(), fresh.end());
+    std::inplace_merge(cuts_.begin(), cuts_.begin() + known, cuts_.end());
   }
 }
 
@@ -41,9 +49,33 @@ const Trace& Accesses::of(int run, const Action& action) const {
   return action.list < 0 ? none_ : traces_[run][static_cast<std::size_t>(action.list)];
 }
 
-Spans Accesses::spans_of(const Action& action, const Touch& touch) const {
-  const std::int64_t begin = touch.spot.in(action.at);
-  return {span_at(begin), span_at(begin + touch.bytes)};
+std::size_t Accesses::Hash::operator()(const At& at) const {
+  const auto place = static_cast<std::uint64_t>(at.offset) * 0x9E3779B97F4A7C15u;
+  const auto what = static_cast<std::uint64_t>(at.trace) * 32 + static_cast<std::uint64_t>(at.base);
+  return (place ^ (place >> 29)) + what * 0xBF58476D1CE4E5B9u;
+}
+
+std::span<const Spans> Accesses::spans_of(int run, const Action& action) {
+  const auto list = static_cast<std::size_t>(action.list);
+  const Trace& trace = traces_[run][list];
+  spans_.resize(trace.size());
+  for (std::size_t b = 0; b < by_base_[run][list].size(); ++b) {
+    const std::vector<int>& touches = by_base_[run][list][b];
+    if (touches.empty()) continue;
+    const auto base = static_cast<Base>(b);
+    const std::int64_t at = base == Base::count ? -1 : action.at[base];
+    const auto [known, is_new] =
+        known_.try_emplace({2 * action.list + run, base, at}, found_.size());
+    if (is_new)
+      for (const int t : touches) {
+        const Touch& touch = trace[static_cast<std::size_t>(t)];
+        const std::int64_t begin = touch.spot.in(action.at);
+        found_.push_back({span_at(begin), span_at(begin + touch.bytes)});
+      }
+    for (std::size_t i = 0; i < touches.size(); ++i)
+      spans_[static_cast<std::size_t>(touches[i])] = found_[known->second + i];
+  }
+  return spans_;
 }
 
 Meaning Accesses::meaning(const Action& action, const Touch& touch) {
@@ -52,10 +84,18 @@ Meaning Accesses::meaning(const Action& action, const Touch& touch) {
   return out;
 }
 
+void Accesses::sort_by_base(const Trace& trace, ByBase& out) const {
+  for (std::size_t t = 0; t < trace.size(); ++t)
+    out[static_cast<std::size_t>(trace[t].spot.base)].push_back(static_cast<int>(t));
+}
+
 void Accesses::add(int run, const Program& program) {
-  for (const OpList& list : program.lists) traces_[run].push_back(trace(program, list));
+  for (const OpList& list : program.lists) {
+    traces_[run].push_back(trace(program, list));
+    sort_by_base(traces_[run].back(), by_base_[run].emplace_back());
+  }
   // Actions share lists and bases: each pair of them is cut once.
-  std::set<std::tuple<int, Base, std::int64_t>> seen;
+  std::unordered_set<At, Hash> seen;
   for (int index = 0; index < static_cast<int>(program.actions.size()); ++index) {
     const Action& action = program.actions[static_cast<std::size_t>(index)];
     if (action.copies()) {
@@ -64,42 +104,45 @@ void Accesses::add(int run, const Program& program) {
     }
     require(action.list >= 0 && action.list < static_cast<int>(program.lists.size()),
             [&] { return Error(fmt::format("{} has no op list", program.action_name(index))); });
-    std::array<int, static_cast<std::size_t>(Base::count) + 1> is_new;
-    is_new.fill(-1);
-    for (const Touch& touch : of(run, action)) {
-      const Base base = touch.spot.base;
-      int& fresh = is_new[static_cast<std::size_t>(base)];
-      if (fresh < 0) {
-        const std::int64_t at = touch.spot.known() ? action.at[base] : -1;
-        fresh = seen.emplace(action.list, base, at).second ? 1 : 0;
-      }
-      if (fresh == 1) cut(program, index, touch);
+    const auto list = static_cast<std::size_t>(action.list);
+    for (std::size_t b = 0; b < by_base_[run][list].size(); ++b) {
+      const auto base = static_cast<Base>(b);
+      const std::vector<int>& touches = by_base_[run][list][b];
+      if (touches.empty()) continue;
+      const std::int64_t at = base == Base::count ? -1 : action.at[base];
+      ++looks_;
+      if (!seen.insert({action.list, base, at}).second) continue;
+      for (const int t : touches)
+        cut(program, index, traces_[run][list][static_cast<std::size_t>(t)]);
     }
   }
 }
 
 void Accesses::cut_copy(const Program& program, int index) {
   const Action& action = program.actions[static_cast<std::size_t>(index)];
-  const bool fetch = action.phase == Phase::fetch, leave = action.phase == Phase::leave;
-  const bool keep = action.phase == Phase::keep;
-  const auto within = [&](std::int64_t offset, std::int64_t begin, std::int64_t end) {
-    return offset >= begin && offset <= end - action.bytes;
+  const bool load = action.phase == Phase::load, keep = action.phase == Phase::keep;
+  const bool disk = action.phase == Phase::read || action.phase == Phase::write;
+  const bool away = action.phase == Phase::leave || action.phase == Phase::write;
+  const auto within = [&](std::int64_t offset, Tier tier) {
+    return offset >= memory_.begin(tier) && offset <= memory_.end(tier) - action.bytes;
   };
-  const std::int64_t slot = leave ? action.from : action.to;
-  const std::int64_t home = leave ? action.to : action.from;
-  require(
-      action.list < 0 && action.bytes > 0 && within(slot, 0, arena_) &&
-          (!(fetch || leave) || within(home, arena_, all_)) && (!keep || within(home, 0, arena_)),
-      [&] {
-        return Error(Exit::internal,
-                     {fmt::format("{} copies from or to no place", program.action_name(index)),
-                      fmt::format("program {}", program.name),
-                      fmt::format("within {} and {} bytes", arena_, all_ - arena_),
-                      fmt::format("{} bytes from {} to {}", action.bytes, action.from, action.to),
-                      {}});
-      });
-  cuts_.insert(cuts_.end(), {slot, slot + action.bytes});
-  if (fetch || leave || keep) mirrors_.insert({slot, home, action.bytes});
+  const std::int64_t near = away ? action.from : action.to;
+  const std::int64_t far = away ? action.to : action.from;
+  const Tier far_tier = disk ? Tier::disk : keep ? Tier::device : Tier::host;
+  require(action.list < 0 && action.bytes > 0 && within(near, disk ? Tier::host : Tier::device) &&
+              (load || within(far, far_tier)),
+          [&] {
+            return Error(
+                Exit::internal,
+                {fmt::format("{} copies from or to no place", program.action_name(index)),
+                 fmt::format("program {}", program.name),
+                 fmt::format("within {}, {} and {} bytes of device, host and disk", arena_,
+                             memory_.host_bytes(), memory_.disk_bytes()),
+                 fmt::format("{} bytes from {} to {}", action.bytes, action.from, action.to),
+                 {}});
+          });
+  cuts_.insert(cuts_.end(), {near, near + action.bytes});
+  if (!load) mirrors_.insert({near, far, action.bytes});
 }
 
 // Places where the bytes of a touch begin and end.

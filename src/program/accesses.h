@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "program/program.h"
@@ -49,10 +51,13 @@ class Accesses {
   // Both programs outlive this. Throws when an operand has no place.
   Accesses(const ProgramSet& set, const Program& before, const Program& program);
 
+  // How many places were noted and looked up to find the spans.
+  std::int64_t looks() const { return looks_; }
   int spans() const { return static_cast<int>(cuts_.size()); }
   std::int64_t begin(int span) const { return cuts_[static_cast<std::size_t>(span)]; }
   const Trace& of(int run, const Action& action) const;  // empty for a load
-  Spans spans_of(const Action& action, const Touch& touch) const;
+  // Where each touch of `of(run, action)` lies, in its order.
+  std::span<const Spans> spans_of(int run, const Action& action);
   // What a copy reads and writes; of a load, its slot alone. Two ranges of as many spans.
   Spans copied_from(const Action& copy) const { return range(copy.from, copy.bytes); }
   Spans copied_to(const Action& copy) const { return range(copy.to, copy.bytes); }
@@ -63,9 +68,23 @@ class Accesses {
   }
 
  private:
+  // The touches of a trace by the base that they count from: actions share lists and bases, so what
+  // was found out about a list at one place of a base is kept.
+  using ByBase = std::array<std::vector<int>, static_cast<std::size_t>(Base::count) + 1>;
+  struct At {
+    int trace;  // of either run
+    Base base;
+    std::int64_t offset;
+    bool operator==(const At&) const = default;
+  };
+  struct Hash {
+    std::size_t operator()(const At& at) const;
+  };
+
   void add(int run, const Program& program);
   Trace trace(const Program& program, const OpList& list);
   Touch touch_of(const Program& program, const LayerGraph& graph, Id id);
+  void sort_by_base(const Trace& trace, ByBase& out) const;
   void cut(const Program& program, int index, const Touch& touch);
   void cut_copy(const Program& program, int index);
   void mirror_cuts();
@@ -75,15 +94,20 @@ class Accesses {
   int intern(const std::string& name);
   int span_at(std::int64_t offset) const;
 
-  std::int64_t arena_, all_;  // bytes of the arena; of host memory too
+  std::int64_t looks_ = 0;
+  const MemoryMap& memory_;
+  std::int64_t arena_;
   Workers workers_;
   std::vector<std::int64_t> cuts_;
   std::vector<std::string> names_;
   std::map<std::string, int> ids_;
-  std::vector<Trace> traces_[2];  // per run and list
+  std::vector<Trace> traces_[2];      // per run and list
+  std::vector<ByBase> by_base_[2];    // the same
+  std::vector<Spans> found_, spans_;  // of touches at the places that known_ has; of one action
+  std::unordered_map<At, std::size_t, Hash> known_;  // where in found_ they begin
   Trace none_;
   struct Mirror {
-    std::int64_t slot, home, bytes;
+    std::int64_t near, far, bytes;  // the end nearer to the device, and the other one
     auto operator<=>(const Mirror&) const = default;
   };
   std::set<Mirror> mirrors_;  // copies: what lies at both ends is cut at the same places

@@ -106,6 +106,12 @@ class ProgramBuilder {
       case Phase::keep:
         add_keep(action, stop);
         break;
+      case Phase::read:
+        add_read(action, stop.kind);
+        break;
+      case Phase::write:
+        add_write(action, stop.kind);
+        break;
       default:
         action.list = list_of(stop.item);
         if (program_.list_of(action).ops.empty()) return;
@@ -154,22 +160,21 @@ class ProgramBuilder {
       if (mark(slot) < 0) mark(slot) = last;
   }
 
-  // The two ends of a copy between a slot and host memory.
-  struct Ends {
-    std::int64_t slot, home;
-  };
-  // Says what is copied, and gives where it lies.
-  Ends set_copy(Action& action, const Stop& stop) const {
-    const int layer = action.layer;
+  std::int64_t home(int layer, Kind kind) const {
+    return set_.memory.begin(set_.residency->tier(layer, kind)) + set_.residency->home(layer, kind);
+  }
+  std::int64_t in_host(std::int64_t offset) const { return set_.memory.begin(Tier::host) + offset; }
+
+  // Says what is copied, and gives the end that lies in its slot.
+  std::int64_t set_copy(Action& action, const Stop& stop) const {
     action.kind = stop.kind;
     if (stop.kind == Kind::stash) {
       action.slot = stop.stash;
-      action.bytes = plumbing_.of(model_.kind_of(layer), true).stash_bytes;
-      return {stash_slot(stop.stash), set_.memory.total() + own_stash(layer, action.micro)};
+      action.bytes = plumbing_.of(model_.kind_of(action.layer), true).stash_bytes;
+      return stash_slot(stop.stash);
     }
     action.bytes = set_.residency->blob_bytes(LayerKind::block, region_of(stop.kind));
-    return {blob(layer, region_of(stop.kind)),
-            set_.memory.total() + set_.residency->home(layer, stop.kind)};
+    return blob(action.layer, region_of(stop.kind));
   }
   int slot_of(const Action& action) const {
     return action.kind == Kind::stash ? action.slot
@@ -178,34 +183,69 @@ class ProgramBuilder {
 
   void add_fetch(Action& action, const Stop& stop) {
     action.lane = Lane::in;
-    const Ends ends = set_copy(action, stop);
-    action.from = ends.home;
-    action.to = ends.slot;
     const Kind kind = stop.kind;
+    action.to = set_copy(action, stop);
     const int slot = slot_of(action);
+    const int staging = set_.residency->staging(action.layer, kind);
     wait_for_mark(action, set_.marks.used(kind, slot));
     wait_for_mark(action, set_.marks.emptied(kind, slot));
-    if (kind == Kind::stash)
+    if (kind == Kind::stash) {
+      action.from = in_host(own_stash(action.layer, action.micro));
       wait_for(action, spilled_.at({action.layer, action.micro}));
-    else
+    } else if (staging < 0) {
+      action.from = home(action.layer, kind);
       wait_for_mark(action, set_.marks.home(kind, action.layer));
+    } else {  // right behind its read
+      action.from = in_host(set_.residency->staging_in(kind, staging));
+      wait_for(action, next() - 1);
+      mark(set_.marks.fetched(kind, staging)) = next();
+    }
     fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)] = next();
   }
 
   // Behind the action that was the last to write.
   void add_leave(Action& action, const Stop& stop) {
     action.lane = Lane::out;
-    const Ends ends = set_copy(action, stop);
-    action.from = ends.slot;
-    action.to = ends.home;
     const Kind kind = stop.kind;
+    action.from = set_copy(action, stop);
     const int slot = slot_of(action);
+    const int staging = set_.residency->staging(action.layer, kind);
     wait_for(action, mark(set_.marks.used(kind, slot)));
-    mark(set_.marks.emptied(kind, slot)) = next();
-    if (kind == Kind::stash)
+    if (kind == Kind::stash) {
+      action.to = in_host(own_stash(action.layer, action.micro));
       spilled_[{action.layer, action.micro}] = next();
-    else
+    } else if (staging < 0) {
+      action.to = home(action.layer, kind);
       mark(set_.marks.home(kind, action.layer)) = next();
+    } else {  // a write comes right behind it
+      action.to = in_host(set_.residency->staging_out(kind, staging));
+      wait_for_mark(action, set_.marks.written(kind, staging));
+    }
+    mark(set_.marks.emptied(kind, slot)) = next();
+  }
+
+  // Whole pages go to disk and come from it.
+  void add_read(Action& action, Kind kind) {
+    action.lane = Lane::disk_read;
+    const int staging = set_.residency->staging(action.layer, kind);
+    action.kind = kind;
+    action.bytes = set_.residency->slot_bytes(kind);
+    action.from = home(action.layer, kind);
+    action.to = in_host(set_.residency->staging_in(kind, staging));
+    wait_for_mark(action, set_.marks.fetched(kind, staging));
+    wait_for_mark(action, set_.marks.home(kind, action.layer));
+  }
+
+  void add_write(Action& action, Kind kind) {
+    action.lane = Lane::disk_write;
+    const int staging = set_.residency->staging(action.layer, kind);
+    action.kind = kind;
+    action.bytes = set_.residency->slot_bytes(kind);
+    action.from = in_host(set_.residency->staging_out(kind, staging));
+    action.to = home(action.layer, kind);
+    wait_for(action, next() - 1);
+    mark(set_.marks.written(kind, staging)) = next();
+    mark(set_.marks.home(kind, action.layer)) = next();
   }
 
   // A layer's input moves into the slot where F and what follows look for it.

@@ -46,6 +46,8 @@ class CopyPlanner {
     return at(spec_.layers) * (kind == Kind::stash ? at(spec_.micro_batches) : 1);
   }
 
+  bool on_disk(Kind kind, int layer) const { return residency_.tier(layer, kind) == Tier::disk; }
+
   bool skipped(std::size_t i) const {
     return schedule_[i].phase == Phase::derive && slot(Kind::weights, i) >= 0;
   }
@@ -125,8 +127,9 @@ class CopyPlanner {
       if (s < 0 || !uses.of(kind).any() || content_[at(kind)][at(s)] == key) continue;
       content_[at(kind)][at(s)] = key;
       if (kind == Kind::weights) packed_[at(s)] = false;
-      if (reads(uses.of(kind), item))
-        out_.push_back({{Phase::fetch, item.layer, item.micro}, kind, slot(Kind::stash, i)});
+      if (!reads(uses.of(kind), item)) continue;
+      if (on_disk(kind, item.layer)) out_.push_back({{Phase::read, item.layer, item.micro}, kind});
+      out_.push_back({{Phase::fetch, item.layer, item.micro}, kind, slot(Kind::stash, i)});
     }
     if (const int s = slot(Kind::weights, i); s >= 0) {
       if (uses.reads_packed && !packed_[at(s)]) {
@@ -140,8 +143,11 @@ class CopyPlanner {
       out_.push_back({{Phase::keep, item.layer, item.micro}, Kind::stash, stash});
     out_.push_back({item, Kind::count, stash});
     for (const Kind kind : all_kinds)
-      if (leaves_[i][at(kind)])
+      if (leaves_[i][at(kind)]) {
         out_.push_back({{Phase::leave, item.layer, item.micro}, kind, stash});
+        if (on_disk(kind, item.layer))
+          out_.push_back({{Phase::write, item.layer, item.micro}, kind});
+      }
   }
 
   // What the next program takes for granted.

@@ -4,7 +4,8 @@
 // follows from the list alone. A blob is fetched right before its first use in a stay, unless that
 // use overwrites it; it leaves right after its last write in a stay, unless nobody reads it later.
 // What is fetched ahead of its use is the executor's doing: copies wait for what they need and for
-// nothing else.
+// nothing else. At home on disk, a blob is read right before each fetch and written right after
+// each leave.
 #pragma once
 
 #include <functional>
@@ -28,7 +29,7 @@ struct BlobUses {
 };
 
 struct Stop {
-  Scheduled item;           // fetch and leave among them
+  Scheduled item;           // fetch, leave, read and write among them
   Kind kind = Kind::count;  // of a copy
   int stash = -1;           // the slot of its stash
 };

@@ -77,6 +77,8 @@ class ListMaker {
       case Phase::fetch:
       case Phase::leave:
       case Phase::keep:
+      case Phase::read:
+      case Phase::write:
         break;
     }
     throw Error("a copy has no op list");

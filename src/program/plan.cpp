@@ -59,7 +59,7 @@ void describe(OptionTable& table, PlanConfig& c) {
            "times that a layer-major step goes up and down the layers (auto: 1)")
       .allows_auto = true;
   table.add("plan.homes", &c.homes, Effect::free,
-            "where the blocks' blobs live: device, host, or KIND=TIER,KIND@FIRST-LAST=TIER,… "
+            "where the blocks' blobs live: device, host, disk, or KIND=TIER,KIND@FIRST-LAST=TIER,… "
             "(auto: device)");
   table
       .add("plan.slots", &c.slots, Effect::free,
@@ -71,13 +71,19 @@ void describe(OptionTable& table, PlanConfig& c) {
       .allows_auto = true;
   table
       .add("plan.host_memory", &c.host_memory, Effect::free,
-           "bytes of host memory for blobs that stream (auto: what is there)")
+           "bytes of host memory for blobs that stream; the others are on disk (auto: what is "
+           "there)")
       .allows_auto = true;
+  table
+      .add("plan.disk_memory", &c.disk_memory, Effect::free,
+           "bytes of disk for blobs that stream (auto: what is there)")
+      .allows_auto = true;
+  table.add("plan.disk_path", &c.disk_path, Effect::free,
+            "folder on the disk for blobs that stream (default: the run's)");
   table
       .add("plan.stash", &c.stash, Effect::free,
            "where what backward needs of forward waits: kept on the device or spilled to host "
-           "memory "
-           "(auto: kept)")
+           "memory (auto: kept, unless plan.device_memory is too little for it)")
       .choices = {"auto", "kept", "spilled"};
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
@@ -176,6 +182,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.spill_stash = config.stash == "spilled";
   require_not_negative(config.device_memory, "plan.device_memory");
   require_not_negative(config.host_memory, "plan.host_memory");
+  require_not_negative(config.disk_memory, "plan.disk_memory");
   plan.recompute = config.recompute == "auto" ? Recompute::none : parse_recompute(config.recompute);
   return plan;
 }

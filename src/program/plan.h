@@ -25,6 +25,8 @@ struct PlanConfig {
   std::int64_t slots = 0;
   std::int64_t device_memory = 0;  // bytes
   std::int64_t host_memory = 0;
+  std::int64_t disk_memory = 0;
+  std::string disk_path = "";  // a folder; empty: the run's
   std::string stash = "auto";
   std::string recompute = "auto";
   std::string precision = "auto";
@@ -44,7 +46,8 @@ struct Plan {
   int slots = 3;                 // of each ring
   bool spill_stash = false;      // what backward needs of forward waits in host memory
   Recompute recompute = Recompute::none;
-  Numerics numerics;  // precision and formats; the rest is the caller's
+  bool packed = true;  // products read packed weights, as the CPU's do
+  Numerics numerics;   // precision and formats; the rest is the caller's
 };
 
 // `sequences_per_step`: of each stretch of a batch ramp, one without. The micro-batch is the same

@@ -141,7 +141,12 @@ class ProgramPrinter {
                              : set_.residency->slot(action.layer, action.kind);
       const std::string slot = fmt::format("{} slot {}", name_of(action.kind), number);
       if (action.phase == Phase::keep) return "carry -> " + slot;
-      return action.phase == Phase::fetch ? "host -> " + slot : slot + " -> host";
+      const int staging = set_.residency->staging(action.layer, action.kind);
+      const std::string host =
+          staging < 0 ? "host" : fmt::format("{} staging {}", name_of(action.kind), staging);
+      if (action.phase == Phase::read) return "disk -> " + host;
+      if (action.phase == Phase::write) return host + " -> disk";
+      return action.phase == Phase::fetch ? host + " -> " + slot : slot + " -> " + host;
     }
     const OpList& list = program_.list_of(action);
     std::set<Region> reads, writes;

@@ -18,13 +18,13 @@
 
 namespace sluice {
 
-enum class Lane : std::uint8_t { compute, in, out, count };
+enum class Lane : std::uint8_t { compute, in, out, disk_read, disk_write, count };
 inline constexpr int lanes = static_cast<int>(Lane::count);
 std::string_view name_of(Lane lane);
 
 // What the runs before may still be busy with: the last read of a batch slot, the last use of a
-// ring's slot, the last time it was emptied, and the last time a layer's blob came home. Numbers
-// are those of Marks.
+// ring's slot, the last time it was emptied, the last time a layer's blob came home, and the last
+// time a staging slot was fetched from, or written to disk from. Numbers are those of Marks.
 using Mark = int;
 
 // This action starts only after another one has ended: an action of this run, or the last one of
@@ -44,8 +44,10 @@ class Marks {
   Mark read(int batch_slot) const { return batch_slot; }
   Mark used(Kind kind, int slot) const { return first_slot_[index(kind)] + 2 * slot; }
   Mark emptied(Kind kind, int slot) const { return used(kind, slot) + 1; }
-  // Of blobs that have homes.
+  // Of blobs that layers own, whatever their form.
   Mark home(Kind kind, int layer) const { return first_home_ + layer * copied_kinds + index(kind); }
+  Mark fetched(Kind kind, int staging) const { return first_staging_[index(kind)] + 2 * staging; }
+  Mark written(Kind kind, int staging) const { return fetched(kind, staging) + 1; }
   int count() const { return count_; }
   Lane lane(Mark mark) const;
   std::string name(Mark mark, const ModelGraphs& model) const;  // "last read of slot 0"
@@ -53,8 +55,9 @@ class Marks {
  private:
   static int index(Kind kind) { return static_cast<int>(kind); }
 
-  std::array<int, copied_kinds> first_slot_{};
+  std::array<int, copied_kinds> first_slot_{}, first_staging_{};
   int first_home_ = 0, count_ = 0;
+  std::vector<bool> on_disk_;  // by layer and kind, as homes are numbered
 };
 
 // Bytes that nobody needs after op `op` of an action: what poison mode fills with NaN.
@@ -82,8 +85,8 @@ struct Action {
   bool first = true;  // accumulators start anew
   int list = -1;      // index into Program::lists; -1 for a copy
   Bases at;
-  // Of a copy: what, and offsets in the arena or, from its end on, in host memory. A load comes
-  // from the batch's staging block; a layer's input from a carry, in the arena too.
+  // Of a copy: what, and offsets in the arena or, from its end on, in host memory, then on disk. A
+  // load comes from the batch's staging block, a layer's input from a carry, in the arena too.
   Kind kind = Kind::count;
   int slot = -1;  // of a copied stash
   std::int64_t from = -1, to = -1, bytes = 0;
@@ -126,9 +129,15 @@ struct ProgramSet {
 
   const Program& named(std::string_view name) const;
   int index_of(std::string_view name) const;  // throws when absent
-  // Offset of a value that outlives a step: in the arena, or from its end on in host memory when it
-  // is at home there.
-  std::int64_t offset(int layer, std::string_view value) const;
+  // Where a value that outlives a step is at home. Offsets as a copy's.
+  struct Home {
+    Tier tier = Tier::device;
+    Kind kind = Kind::count;  // of a blob that streams
+    std::int64_t blob = 0;    // where it begins
+    std::int64_t offset = 0;  // where the value does
+  };
+  Home home(int layer, std::string_view value) const;
+  std::int64_t offset(int layer, std::string_view value) const { return home(layer, value).offset; }
   std::int64_t global_offset(const std::string& name) const;
 };
 

@@ -49,6 +49,22 @@ std::int64_t MemoryMap::reserve_host(std::int64_t bytes) {
   return offset;
 }
 
+std::int64_t MemoryMap::reserve_disk(std::int64_t bytes) {
+  const std::int64_t offset = disk_;
+  disk_ += align_up(bytes, blob_alignment);
+  return offset;
+}
+
+std::int64_t MemoryMap::begin(Tier tier) const {
+  if (tier == Tier::device) return 0;
+  return tier == Tier::host ? total() : total() + host_;
+}
+
+std::int64_t MemoryMap::end(Tier tier) const {
+  return tier == Tier::disk ? begin(tier) + disk_
+                            : begin(tier == Tier::device ? Tier::host : Tier::disk);
+}
+
 std::int64_t MemoryMap::reserve(Region region, std::int64_t bytes, std::int64_t alignment) {
   std::int64_t& size = sizes_[static_cast<std::size_t>(region)];
   const std::int64_t offset = align_up(size, alignment);
@@ -76,6 +92,7 @@ Residency::Residency(const std::vector<const ModelGraphs*>& models, const Homes&
   const ModelGraphs& model = *models.front();
   for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
     lay_out(model.of(kind));
+  number_slots();
   place_rings(memory);
   std::int64_t norms = 0;
   for (int layer = 0; layer < layers_; ++layer) {
@@ -100,13 +117,8 @@ void Residency::lay_out(const LayerGraph& graph) {
 // Packed weights exist where the weights are: their ring goes with the weights'.
 void Residency::place_rings(MemoryMap& memory) {
   rings_.fill(-1);
-  const bool packs = blob_bytes(LayerKind::block, Region::packed) > 0;
-  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer, Kind::packed}) {
-    int& slots = slots_[static_cast<std::size_t>(kind)];
-    slots = std::min(homes_.slots[static_cast<std::size_t>(home_kind(kind))], streaming(kind));
-    if (kind == Kind::packed && !packs) slots = 0;
-    // One after the other: made, packed, and done with.
-    if (kind == Kind::gradients && packs && one_pass_) slots = std::min(slots, 1);
+  for (const Kind kind : owned_kinds) {
+    const int slots = this->slots(kind);
     const auto ring = [&](Region region) {
       const std::int64_t bytes = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
       if (slots > 0 && bytes > 0)
@@ -115,6 +127,8 @@ void Residency::place_rings(MemoryMap& memory) {
     };
     ring(region_of(kind));
     if (kind == Kind::weights) ring(Region::derived);
+    staging_[static_cast<std::size_t>(kind)] =
+        memory.reserve_host(2 * stagings(kind) * slot_bytes(kind));
   }
 }
 
@@ -134,13 +148,13 @@ void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memo
                                                     : Kind::weights;
     if (const int through = slot(layer, kind); through >= 0) {
       blob = rings_[static_cast<std::size_t>(region)] + through * align_up(bytes, blob_alignment);
-      const bool leaves =
-          region != Region::derived && !(kind == Kind::gradients && packs() && one_pass_);
+      const bool on_disk = tier(layer, kind) == Tier::disk;
       // Both forms of gradients are at home in one place, one after the other.
       const bool shares = kind == Kind::packed && home(layer, Kind::gradients) >= 0;
-      if (leaves)
-        at_home_.back()[static_cast<std::size_t>(kind)] =
-            shares ? home(layer, Kind::gradients) : memory.reserve_host(bytes);
+      if (region != Region::derived && travels(kind))
+        at_home_.back()[static_cast<std::size_t>(kind)] = shares    ? home(layer, Kind::gradients)
+                                                          : on_disk ? memory.reserve_disk(bytes)
+                                                                    : memory.reserve_host(bytes);
     } else if (kind != Kind::packed) {
       blob = memory.reserve(region, bytes, blob_alignment);
     }
@@ -183,19 +197,68 @@ std::int64_t Residency::home(int layer, Kind kind) const {
   return at_home_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(kind)];
 }
 
+// The j-th block that streams has slot j modulo the slots.
+void Residency::number_slots() {
+  const bool packs = blob_bytes(LayerKind::block, Region::packed) > 0;
+  for (const Kind kind : owned_kinds) {
+    const auto k = static_cast<std::size_t>(kind);
+    int& slots = slots_[k];
+    slots = std::min(homes_.slots[static_cast<std::size_t>(home_kind(kind))], streaming(kind));
+    if (kind == Kind::packed && !packs) slots = 0;
+    // One after the other: made, packed, and done with.
+    if (kind == Kind::gradients && packs && one_pass_) slots = std::min(slots, 1);
+    slot_of_[k].assign(static_cast<std::size_t>(layers_), -1);
+    if (slots == 0) continue;
+    for (int block = 0; block < layers_ - 2; ++block) {
+      if (homes_.of(home_kind(kind), block) == Tier::device) continue;
+      slot_of_[k][static_cast<std::size_t>(block) + 1] =
+          static_cast<int>(streaming_[k].size()) % slots;
+      streaming_[k].push_back(block + 1);
+    }
+  }
+  slot_of_[static_cast<std::size_t>(Kind::stash)].assign(static_cast<std::size_t>(layers_), -1);
+}
+
+Tier Residency::tier(int layer, Kind kind) const {
+  if (kind == Kind::stash) return Tier::host;
+  const bool block = layer > 0 && layer < layers_ - 1;
+  return block ? homes_.of(home_kind(kind), layer - 1) : Tier::device;
+}
+
+bool Residency::travels(Kind kind) const {
+  if (kind == Kind::gradients) return !(packs() && one_pass_);
+  return kind != Kind::packed || packs();
+}
+
+int Residency::stagings(Kind kind) const {
+  if (kind == Kind::stash || !travels(kind)) return 0;
+  return std::min(staging_slots, homes_.on_disk(home_kind(kind)));
+}
+
 int Residency::slot(int layer, Kind kind) const {
-  const int block = layer - 1;
-  const Kind like = home_kind(kind);
-  if (block < 0 || layer == layers_ - 1 || homes_.of(like, block) == Tier::device) return -1;
-  return slots(kind) == 0 ? -1 : homes_.index_of(like, block) % slots(kind);
+  return slot_of_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(layer)];
+}
+
+int Residency::staging(int layer, Kind kind) const {
+  if (tier(layer, kind) != Tier::disk || !travels(kind)) return -1;
+  return homes_.disk_index_of(home_kind(kind), layer - 1) % stagings(kind);
+}
+
+std::int64_t Residency::staging_in(Kind kind, int staging) const {
+  return staging_[static_cast<std::size_t>(kind)] + staging * slot_bytes(kind);
+}
+
+std::int64_t Residency::staging_out(Kind kind, int staging) const {
+  return staging_in(kind, stagings(kind) + staging);
+}
+
+std::int64_t Residency::slot_bytes(Kind kind) const {
+  return align_up(blob_bytes(LayerKind::block, region_of(kind)), blob_alignment);
 }
 
 int Residency::streaming_layer(Kind kind, int index) const {
-  for (int block = 0; block < layers_ - 2; ++block)
-    if (homes_.of(home_kind(kind), block) != Tier::device &&
-        homes_.index_of(home_kind(kind), block) == index)
-      return block + 1;
-  return -1;
+  const auto& layers = streaming_[static_cast<std::size_t>(kind)];
+  return index < static_cast<int>(layers.size()) ? layers[static_cast<std::size_t>(index)] : -1;
 }
 
 Place Residency::find(LayerKind kind, const Value& value) const {

@@ -54,13 +54,18 @@ class MemoryMap {
   std::int64_t bytes(Region region) const { return sizes_[static_cast<std::size_t>(region)]; }
   std::int64_t base(Region region) const;  // offset of the region in the arena
   std::int64_t total() const;              // bytes of the arena
-  // The same for host memory, whose offsets are counted on from the arena's end.
+  // The same for host memory and disk, in whole pages. Offsets of a program are counted on: host
+  // memory begins where the arena ends, the disk where host memory ends.
   std::int64_t reserve_host(std::int64_t bytes);
+  std::int64_t reserve_disk(std::int64_t bytes);
   std::int64_t host_bytes() const { return host_; }
+  std::int64_t disk_bytes() const { return disk_; }
+  std::int64_t begin(Tier tier) const;
+  std::int64_t end(Tier tier) const;
 
  private:
   std::array<std::int64_t, static_cast<std::size_t>(Region::count)> sizes_{};
-  std::int64_t host_ = 0;
+  std::int64_t host_ = 0, disk_ = 0;
 };
 
 // A place relative to its region (of globals) or to a layer's blob in it.
@@ -90,21 +95,30 @@ class Residency {
   // it passes through. -1: it has none.
   std::int64_t blob(int layer, Region region) const;
   std::int64_t blob_bytes(LayerKind kind, Region region) const;  // in whole alignment
-  // Where a blob that streams is at home, counted from the begin of host memory; -1: on the device.
+  std::int64_t slot_bytes(Kind kind) const;                      // of a block's blob, in pages
+  // Where a blob that streams is at home, counted from the begin of its tier; -1: on the device.
   std::int64_t home(int layer, Kind kind) const;
-  int slot(int layer, Kind kind) const;  // of its ring; -1: it does not stream
+  Tier tier(int layer, Kind kind) const;  // of a stash: the host, where it is at home if spilled
+  int slot(int layer, Kind kind) const;   // of its ring; -1: it does not stream
   int slots(Kind kind) const { return slots_[static_cast<std::size_t>(kind)]; }
   // Gradients that stream leave packed when a step's last micro-batch is in.
   bool packs() const { return slots(Kind::packed) > 0; }
   int streaming(Kind kind) const { return homes_.streaming(home_kind(kind)); }
   int streaming_layer(Kind kind, int index) const;  // the layer with that index among them
+  // Of a blob at home on disk: its staging slots' number, and where the one that it comes through
+  // and the one that it leaves through begin, counted from the begin of host memory.
+  int staging(int layer, Kind kind) const;  // -1: it needs none
+  int stagings(Kind kind) const;
+  std::int64_t staging_in(Kind kind, int staging) const;
+  std::int64_t staging_out(Kind kind, int staging) const;
   std::int64_t norm_index(int layer) const { return first_norm_[static_cast<std::size_t>(layer)]; }
 
  private:
   using Blobs = std::array<std::int64_t, static_cast<std::size_t>(Region::count)>;
-  // Whose homes are those of a kind.
-  static Kind home_kind(Kind kind) { return kind == Kind::packed ? Kind::gradients : kind; }
+  // Leaves its slot for home: gradients need not when they do so packed.
+  bool travels(Kind kind) const;
   void lay_out(const LayerGraph& graph);  // places within blobs
+  void number_slots();
   void place_rings(MemoryMap& memory);
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
   void place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
@@ -113,11 +127,14 @@ class Residency {
   Homes homes_;
   bool one_pass_;
   std::array<int, copied_kinds> slots_{};
+  std::array<std::vector<int>, copied_kinds> streaming_;  // the layers that stream
+  std::array<std::vector<int>, copied_kinds> slot_of_;    // by layer; -1: it does not stream
   std::array<std::map<std::string, Place>, layer_kinds> places_;  // within blobs
   std::array<Blobs, layer_kinds> bytes_{};                        // of blobs
   std::vector<Blobs> blobs_;                                      // per layer
   Blobs rings_{};                                                 // where each begins
   std::vector<std::array<std::int64_t, copied_kinds>> at_home_;   // per layer
+  std::array<std::int64_t, copied_kinds> staging_{};              // where each kind's begin
   std::map<std::string, Place> globals_;
   std::vector<std::int64_t> first_norm_;
 };

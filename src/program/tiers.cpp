@@ -10,13 +10,13 @@ namespace {
 
 constexpr std::string_view kinds[] = {"weights", "gradients", "optimizer", "packed gradients",
                                       "stash"};
-constexpr std::string_view tiers[] = {"device", "host"};
+constexpr std::string_view tiers[] = {"device", "host", "disk"};
 
 Error bad_homes(std::string_view part, int blocks) {
   return {Exit::usage,
           {"this does not say where blobs live",
            "plan.homes",
-           fmt::format("\"device\", \"host\", or a list of KIND=TIER and "
+           fmt::format("\"device\", \"host\", \"disk\", or a list of KIND=TIER and "
                        "KIND@FIRST-LAST=TIER; kinds: weights, gradients, optimizer; "
                        "blocks: 0 to {}",
                        blocks - 1),
@@ -83,6 +83,15 @@ int Homes::index_of(Kind kind, int block) const {
 
 int Homes::streaming(Kind kind) const {
   return index_of(kind, static_cast<int>(blocks[static_cast<std::size_t>(kind)].size()));
+}
+
+int Homes::disk_index_of(Kind kind, int block) const {
+  const std::vector<Tier>& all = blocks[static_cast<std::size_t>(kind)];
+  return static_cast<int>(std::count(all.begin(), all.begin() + block, Tier::disk));
+}
+
+int Homes::on_disk(Kind kind) const {
+  return disk_index_of(kind, static_cast<int>(blocks[static_cast<std::size_t>(kind)].size()));
 }
 
 bool Homes::streams(Kind kind) const { return streaming(kind) > 0; }

@@ -16,9 +16,15 @@ struct Content {
   int run = -1, micro = -1, version = -1;
   bool scratch = false;
   Meaning meaning;
-  std::array<int, lanes> reader = {-1, -1, -1};  // per lane, the last since the writer
-  int serial = -1;                               // the op that touched it last, to find aliases
+  std::array<int, lanes> reader = none();  // per lane, the last since the writer
+  int serial = -1;                         // the op that touched it last, to find aliases
   Meaning alias;
+
+  static constexpr std::array<int, lanes> none() {
+    std::array<int, lanes> out{};
+    out.fill(-1);
+    return out;
+  }
 };
 
 class Validator {
@@ -30,7 +36,8 @@ class Validator {
         contents_(static_cast<std::size_t>(accesses_.spans())) {}
 
   // One order that lanes and waits allow stands for all: what is not ordered is refused on sight.
-  void run() {
+  std::int64_t run() {
+    looks_ = accesses_.looks();
     for (const int node : order_.order()) {
       const Action& action = order_.action(node);
       const int run = order_.run_of(node);
@@ -38,19 +45,24 @@ class Validator {
         copy(node, action);
         continue;
       }
+      const std::span<const Spans> spans = accesses_.spans_of(run, action);
+      std::size_t next = 0;
       for (Touch touch : accesses_.of(run, action)) {
         if (touch.op != op_ || node != node_) ++serial_;
         op_ = touch.op;
         node_ = node;
         touch.meaning = Accesses::meaning(action, touch);
-        access(node, action, touch, accesses_.spans_of(action, touch));
+        access(node, action, touch, spans[next++]);
       }
+      looks_ += static_cast<std::int64_t>(action.waits.size());
     }
+    return looks_;
   }
 
  private:
   void access(int node, const Action& action, const Touch& touch, const Spans& spans) {
     const bool reads = touch.reads && !(touch.accumulates && action.first);
+    looks_ += spans.last - spans.first;
     for (int span = spans.first; span < spans.last; ++span) {
       Content& content = contents_[static_cast<std::size_t>(span)];
       check_order(node, touch, content, span);
@@ -75,6 +87,7 @@ class Validator {
     if (to.last - to.first != from.last - from.first)
       report(fmt::format("{} copies between places that are not alike", order_.name(node)),
              to.first, {});
+    looks_ += to.last - to.first;
     for (int i = 0; i < to.last - to.first; ++i) {
       Content& target = contents_[static_cast<std::size_t>(to.first + i)];
       check_order(node, writing, target, to.first + i);
@@ -245,12 +258,13 @@ class Validator {
   std::vector<Content> contents_;
   std::map<std::pair<int, int>, int> newest_;  // by name and layer
   int serial_ = 0, op_ = -1, node_ = -1;
+  std::int64_t looks_ = 0;
 };
 
 }  // namespace
 
-void validate(const ProgramSet& set, const Program& before, const Program& program) {
-  Validator(set, before, program).run();
+std::int64_t validate(const ProgramSet& set, const Program& before, const Program& program) {
+  return Validator(set, before, program).run();
 }
 
 void validate(const ProgramSet& set) {

@@ -20,7 +20,8 @@ namespace sluice {
 //  - when a sum takes its micro-batches out of order or is read before the last one is in;
 //  - when an operand or its scratch has no place, or lies outside the arena;
 //  - when lanes wait for each other for ever.
-void validate(const ProgramSet& set, const Program& before, const Program& program);
+// Returns how many looks at spans of bytes and at waits it took.
+std::int64_t validate(const ProgramSet& set, const Program& before, const Program& program);
 
 // Every program of the set behind every program of the set that may run before it.
 void validate(const ProgramSet& set);

@@ -13,7 +13,7 @@ ProgramSpec training_spec(const ModelConfig& config, const OptimConfig& optim,
   freeze(*model, config, split_patterns(optim.freeze));
   for (LayerGraph* graph : {&model->embedding, &model->block, &model->head})
     derive_backward(*graph, options.numerics);
-  derive_packed_weights(*model);
+  if (options.packed) derive_packed_weights(*model);
   add_update(*model, optim, scales, options.numerics);
   ProgramSpec spec{std::move(model), true, {}, options.build};
   if (options.sample_rows > 0)
@@ -44,7 +44,9 @@ ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   options.build.stash_slots = plan.slots;
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
-  options.sample_rows = config.run.sample_every > 0 ? 1 : 0;
+  options.packed = plan.packed;
+  // Decoding reads packed weights, so only who has them samples.
+  options.sample_rows = config.run.sample_every > 0 && plan.packed ? 1 : 0;
   try {
     return training_spec(config.model, config.optim, standard_parametrization(), options);
   } catch (Error& e) {

@@ -1,4 +1,4 @@
-// The only source that sees toml++.
+// With planner/description_toml.cpp the only sources that see toml++.
 #include <toml++/toml.h>
 
 #include <algorithm>

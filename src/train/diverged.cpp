@@ -32,7 +32,7 @@ Error diverged(Trainer& trainer, const StepResult& result, const std::string& ru
     found = "a gradient that is not finite";
   }
   for (const ModelTensor& tensor : trainer.tensors()) {
-    if (!damaged(trainer.tensor(tensor.layer, tensor.value))) continue;
+    if (!damaged(trainer.tensor(tensor.layer, tensor.value, Access::read))) continue;
     what = tensor.name;
     found = "a weight that is not finite";
     break;

@@ -60,9 +60,10 @@ TEST(Key, free_options_leave_it_alone) {
 
 TEST(Key, numerics_options_change_it) {
   const NumericsKey key = key_of(with({}));
-  for (const char* text : {"data.documents=separate", "batch.tokens=1048576", "batch.sequence=512",
-                           "run.tokens=524288", "run.seed=1", "optim.lr=1", "model.layers=3",
-                           "model.init.std=1", "plan.micro_batch=4", "plan.head_chunk=64"}) {
+  for (const char* text :
+       {"data.documents=separate", "batch.tokens=1048576", "batch.sequence=512",
+        "run.tokens=524288", "run.seed=1", "optim.lr=1", "optim.skip_spikes=4", "model.layers=3",
+        "model.init.std=1", "plan.micro_batch=4", "plan.head_chunk=64"}) {
     EXPECT_NE(key_of(with({text})).text, key.text) << text;
     EXPECT_NE(key_of(with({text})).hash(), key.hash()) << text;
   }

@@ -5,6 +5,7 @@
 #include "train/diverged.h"
 #include "train/planted.h"
 #include "train/sampler.h"
+#include "train/tracing.h"
 #include "train/validator.h"
 
 namespace sluice {
@@ -28,6 +29,7 @@ class Loop {
       p_.faults.hit("train.step");
       p_.trainer.enqueue(step);  // batch and step
       if (step - 1 > begin) report(step - 1);
+      if (p_.tracing != nullptr) p_.tracing->enqueued(step);
       const bool stop = p_.stop_signal != nullptr && p_.stop_signal->load() != 0;
       const bool last = step == length_.steps || stop;
       const bool planted = plants_at(p_.faults, step);
@@ -35,6 +37,7 @@ class Loop {
           !due(run_.sample_every, step))
         continue;
       settle(step);
+      if (p_.tracing != nullptr) p_.tracing->ended(step, last);
       if (planted) p_.trainer.derive();
       const std::uint64_t digest = p_.trainer.digest();
       if (p_.validator != nullptr && (due(run_.validate_every, step) || step == length_.steps))
@@ -68,6 +71,7 @@ class Loop {
     pace.seconds_left =
         static_cast<double>(length_.tokens() - pace.tokens) / pace.tokens_per_second;
     p_.log.step(result, pace);
+    if (p_.tracing != nullptr) p_.tracing->ended(step, false);
     if (!result.finite) throw diverged(p_.trainer, result, p_.files.folder().string());
   }
 

@@ -17,6 +17,7 @@ struct LoopParts {
   MetricsLog& log;
   class Validator* validator;  // null: no validation set
   class Sampler* sampler;      // null: no samples
+  class Tracing* tracing;      // null: no trace
   std::string tokenizer_path;  // copied into checkpoints; empty: none
   Faults& faults;
   const std::atomic<int>* stop_signal;

@@ -41,6 +41,11 @@ std::int64_t peak_memory() {
 // At a terminal the bar tells of the steps; lines of more than one a second tell nobody anything.
 constexpr auto line_pause = std::chrono::seconds(1);
 
+const char* what_stood_out(int skipped) {
+  if (skipped == Spikes::by_loss) return "loss";
+  return skipped == Spikes::by_norm ? "grad_norm" : "loss and grad_norm";
+}
+
 }  // namespace
 }  // namespace sluice
 
@@ -71,36 +76,44 @@ void MetricsLog::write(std::string_view row) {
 
 bool MetricsLog::shows_step(const StepResult& r) {
   const auto now = std::chrono::steady_clock::now();
-  if (console_.has_bar() && r.finite && r.step != options_.steps && now - line_at_ < line_pause)
+  if (console_.has_bar() && r.finite && r.skipped == 0 && r.step != options_.steps &&
+      now - line_at_ < line_pause)
     return false;
   line_at_ = now;
   return true;
 }
 
 void MetricsLog::step(const StepResult& r, const Pace& pace) {
+  if (--warming_ < 0) timed_ += 1, seconds_per_token_ += 1 / pace.tokens_per_second;
   const double nothing = std::nan("");
   const double mfu = options_.peak_flops > 0
                          ? pace.tokens_per_second * options_.flops_per_token / options_.peak_flops
                          : nothing;
   const std::int64_t memory = peak_memory();
+  std::array<char, 48> skipped{}, note{};
+  if (r.skipped != 0) {
+    const char* what = what_stood_out(r.skipped);
+    fmt::format_to_n(skipped.data(), skipped.size() - 1, R"(,"skipped":"{}")", what);
+    fmt::format_to_n(note.data(), note.size() - 1, " | not applied: a spike of {}", what);
+  }
   write(print(
       buffer_,
-      R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"tokens_per_second":{:.1f},"mfu":{},"memory":{}}})",
+      R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"tokens_per_second":{:.1f},"mfu":{},"memory":{}{}}})",
       r.step, Number{r.loss}, Number{r.grad_norm}, Number{r.lr}, pace.tokens,
-      pace.tokens_per_second, Number{mfu}, memory));
+      pace.tokens_per_second, Number{mfu}, memory, skipped.data()));
   console_.set({r.step, options_.steps, r.loss, pace.tokens_per_second, mfu, pace.seconds_left});
   if (!shows_step(r)) return console_.redraw(false);
   std::array<char, 32> share{}, clock;
   if (std::isfinite(mfu))
     fmt::format_to_n(share.data(), share.size() - 1, " | {:.1f}% MFU", 100 * mfu);
-  console_.line(
-      print(buffer_,
-            "step {}/{} {:.1f}% | loss {:.4f} | grad norm {:.3f} | lr {:.2e} | {:.0f} tok/s{} | "
-            "{:.2f} GiB | eta {}",
-            r.step, options_.steps,
-            100.0 * static_cast<double>(r.step) / static_cast<double>(options_.steps), r.loss,
-            r.grad_norm, r.lr, pace.tokens_per_second, share.data(),
-            static_cast<double>(memory) / (1 << 30), clock_text(clock, pace.seconds_left)));
+  console_.line(print(
+      buffer_,
+      "step {}/{} {:.1f}% | loss {:.4f} | grad norm {:.3f} | lr {:.2e} | {:.0f} tok/s{} | "
+      "{:.2f} GiB | eta {}{}",
+      r.step, options_.steps,
+      100.0 * static_cast<double>(r.step) / static_cast<double>(options_.steps), r.loss,
+      r.grad_norm, r.lr, pace.tokens_per_second, share.data(),
+      static_cast<double>(memory) / (1 << 30), clock_text(clock, pace.seconds_left), note.data()));
 }
 
 void MetricsLog::validation(std::int64_t step, const Evaluation& e, std::uint64_t digest) {

@@ -45,6 +45,8 @@ class MetricsLog {
   void say(std::string_view line);
   // The bar as it is now: before something that takes its time.
   void refresh();
+  // The mean over this run's steps, its first two left out. 0: there were no others.
+  double tokens_per_second() const { return timed_ > 0 ? timed_ / seconds_per_token_ : 0; }
 
  private:
   void write(std::string_view row);
@@ -55,6 +57,8 @@ class MetricsLog {
   Console console_;
   std::chrono::steady_clock::time_point line_at_;  // of the last step line
   std::array<char, 1024> buffer_;
+  int warming_ = 2;                           // steps that are not timed yet
+  double timed_ = 0, seconds_per_token_ = 0;  // steps, and the sum of theirs
 };
 
 }  // namespace sluice

@@ -3,13 +3,15 @@
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
-#include "planner/machine.h"
+#include "planner/simulate.h"
 #include "train/assembly.h"
+#include "train/disk_use.h"
 #include "train/fit.h"
 #include "train/hash_log.h"
 #include "train/loop.h"
 #include "train/planted.h"
 #include "train/sampler.h"
+#include "train/tracing.h"
 #include "train/validator.h"
 
 namespace sluice {
@@ -94,6 +96,33 @@ Peak peak_of(const TrainRequest& request, const Plan& plan, const CpuBackend::Op
   return peak;
 }
 
+// The machine that was described, which must be this one, or as `sluice doctor` measured it.
+std::optional<Machine> machine_of(const TrainRequest& request, const CpuBackend::Options& cpu) {
+  const HostFacts host = host_facts("");
+  const MachineId id{host.cpu, std::string(name_of(cpu.isa)), cpu.threads};
+  if (!request.machine.empty()) {
+    Machine machine = load_machine(request.machine);
+    require_same(machine, {id.cpu, id.isa, cpu.threads, total_memory(host)}, request.machine);
+    return machine;
+  }
+  const FoundMachine found = find_machine(request.machine_file, id);
+  if (!found.machine) return {};
+  return description_of(*found.machine, total_memory(host));
+}
+
+// When a run has ended: the planner's word beside what it did.
+Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& machine,
+                     const ProgramSet& programs, std::int64_t tokens) {
+  const double measured = log.tokens_per_second();
+  if (!machine || measured <= 0) return exit;
+  const Simulated step = simulate(programs, *machine);
+  const double predicted = static_cast<double>(tokens) / step.seconds;
+  log.say(fmt::format(
+      "sluice: predicted {:.4g} tokens/s on {}, bound by {}; measured {:.4g}, {:+.1f}%", predicted,
+      machine->name, name_of(step.bound), measured, 100 * (measured / predicted - 1)));
+  return exit;
+}
+
 MetricsOptions metrics_options(const TrainRequest& request, std::int64_t steps, double peak) {
   const Config& config = request.config;
   return {.steps = steps,
@@ -124,12 +153,68 @@ std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
   return fmt::format("runs/{}-{}", request.config.run.name, key.hash().substr(0, 8));
 }
 
+// Who sees what the executor does, as far as the run asks for it.
+struct Watchers {
+  Watchers(const TrainRequest& request, const RunFiles& files,
+           const std::shared_ptr<const ProgramSet>& programs) {
+    const Config& config = request.config;
+    options.poison = config.run.poison;
+    if (config.run.log_hashes)
+      options.observer =
+          &hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
+    if (!request.faults->empty())
+      options.observer =
+          &planted.emplace(*request.faults, model_tensors(*programs->model, config.model),
+                           files.step(), options.observer);
+    if (request.trace > 0)
+      options.recorder = &recorder.emplace(*programs, static_cast<int>(request.trace));
+  }
+
+  ExecutorOptions options;
+  std::optional<HashLog> hashes;
+  std::optional<PlantedFaults> planted;
+  std::optional<Recorder> recorder;
+};
+
+std::string scratch_folder(const Config& config, const RunFiles& files) {
+  const std::string& path = config.plan.disk_path;
+  require(path.empty() || std::filesystem::is_directory(path), [&] {
+    return Error(Exit::disk, {"there is no folder for what is at home on disk",
+                              config.place("plan.disk_path"),
+                              "a folder that this user may write to",
+                              path,
+                              {"plan.disk_path = \"\" for the run's own folder"}});
+  });
+  return path.empty() ? files.folder().string() : path;
+}
+
+// Nothing is taken before both are known to fit.
+void require_room(const Config& config, int threads, const MemoryBytes& memory, const DiskUse& disk,
+                  const std::string& scratch, const RunFiles& files) {
+  const std::int64_t available = available_memory();
+  require_fits(memory, available, [&] { return changes_that_fit(config, threads, available); });
+  require_disk(disk, scratch, files.folder().string(),
+               static_cast<std::int64_t>(checkpoint_steps(files.folder()).size()));
+}
+
+// Null when nothing is at home on disk.
+std::unique_ptr<ScratchFile> take_scratch(const std::string& folder, const ProgramSet& programs,
+                                          Faults& faults, MetricsLog& log) {
+  if (programs.memory.disk_bytes() == 0) return nullptr;
+  auto out = std::make_unique<ScratchFile>(folder, programs.memory.disk_bytes(), faults);
+  if (!out->direct())
+    log.say(fmt::format("sluice: the disk of {} knows no O_DIRECT: blobs go through the page cache",
+                        folder));
+  return out;
+}
+
 }  // namespace
 
 Exit train(const TrainRequest& request) {
   const Config& config = request.config;
   check_trainable(config);
   const CpuBackend::Options cpu = cpu_options(config);
+  const std::optional<Machine> machine = machine_of(request, cpu);
   const Plan plan = placed(config, plan_of(config), cpu.threads);
   const Data data(config);
   const TrainingBatches batches(data.train, data.rows(config),
@@ -139,10 +224,11 @@ Exit train(const TrainRequest& request) {
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, cpu.threads));
 
-  const MemoryBytes memory = memory_of(*programs, cpu.threads);
-  const std::int64_t available = available_memory();
-  require_fits(memory, available, [&] { return changes_that_fit(config, cpu.threads, available); });
-
+  MemoryBytes memory = memory_of(*programs, cpu.threads);
+  const std::int64_t recorded = Recorder::bytes(*programs, static_cast<int>(request.trace));
+  memory.process += recorded, memory.total += recorded;
+  const std::string scratch_at = scratch_folder(config, files);
+  require_room(config, cpu.threads, memory, disk_use(config, *programs), scratch_at, files);
   CpuBackend backend(cpu);
   files.open(config, key, *request.faults);
   const RunLength length = length_of(config);
@@ -157,19 +243,10 @@ Exit train(const TrainRequest& request) {
       name_of(cpu.isa), static_cast<double>(memory.total) / (1 << 30)));
   say_start(log, peak, plan, cpu.isa, files, length.steps);
 
-  std::optional<HashLog> hashes;
-  if (config.run.log_hashes)
-    hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
-  ExecutorOptions options;
-  options.poison = config.run.poison;
-  options.observer = hashes ? &*hashes : nullptr;
-  std::optional<PlantedFaults> planted;
-  if (!request.faults->empty()) {
-    planted.emplace(*request.faults, model_tensors(*programs->model, config.model), files.step(),
-                    options.observer);
-    options.observer = &*planted;
-  }
-  Trainer trainer(config, plan, backend, programs, batches, options);
+  Watchers watchers(request, files, programs);
+  const auto scratch = take_scratch(scratch_at, *programs, *request.faults, log);
+  watchers.options.scratch = scratch.get();
+  Trainer trainer(config, plan, backend, programs, batches, watchers.options);
   if (files.resumed())
     say(log, files.load(trainer, config.model));
   else
@@ -183,6 +260,9 @@ Exit train(const TrainRequest& request) {
   std::optional<Sampler> sampler;
   if (config.run.sample_every > 0 && data.tokenizer)
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
+  std::optional<Tracing> tracing;
+  if (watchers.recorder)
+    tracing.emplace(*watchers.recorder, *programs, files.folder() / "trace.json", log);
   const LoopParts parts{config,
                         key,
                         trainer,
@@ -190,10 +270,11 @@ Exit train(const TrainRequest& request) {
                         log,
                         validator ? &*validator : nullptr,
                         sampler ? &*sampler : nullptr,
+                        tracing ? &*tracing : nullptr,
                         data.tokenizer ? data.train.tokenizer_path() : std::string(),
                         *request.faults,
                         request.stop_signal};
-  return training_loop(parts);
+  return with_prediction(training_loop(parts), log, machine, *programs, config.batch.tokens);
 }
 
 }  // namespace sluice

@@ -20,6 +20,8 @@ struct TrainRequest {
   const std::atomic<int>* stop_signal = nullptr;  // not 0: finish the step, save, exit 75
   bool json = false;                              // step rows to stdout too
   bool bar = false;          // stderr is a terminal: draw a bar below the lines
+  std::int64_t trace = 0;    // steady steps to record in RUN/trace.json
+  std::string machine;       // --machine: a description of this machine; empty: none
   std::string machine_file;  // what `sluice doctor` measured; empty: nothing
 };
 

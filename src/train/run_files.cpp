@@ -65,6 +65,27 @@ std::string conversions(const std::vector<Change>& changes) {
   return out;
 }
 
+// What optim.skip_spikes knew; false when it was off until now.
+bool load_spikes(const Checkpoint& from, std::span<double> spikes) {
+  std::fill(spikes.begin(), spikes.end(), 0.0);
+  if (spikes.empty()) return true;
+  if (!from.run.contains("spikes")) return false;
+  const nlohmann::json& saved = from.run["spikes"];
+  const bool good = saved.is_array() && saved.size() == spikes.size() &&
+                    std::all_of(saved.begin(), saved.end(),
+                                [](const nlohmann::json& one) { return one.is_number(); }) &&
+                    saved[0].get<double>() >= 0 && saved[0].get<double>() < 1e15;
+  require(good, [&] {
+    return Error(Exit::input, {"the statistics of optim.skip_spikes are damaged",
+                               (from.path / "manifest.json").string(),
+                               fmt::format("{} numbers, the first one a count", spikes.size()),
+                               "something else",
+                               {}});
+  });
+  for (std::size_t i = 0; i < spikes.size(); ++i) spikes[i] = saved[i].get<double>();
+  return true;
+}
+
 }  // namespace
 
 RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
@@ -121,6 +142,8 @@ std::vector<std::string> RunFiles::load(Trainer& trainer, const ModelConfig& mod
   load_model(resumed_->path, model, trainer.tensors(), access);
   const LoadedState loaded = load_state(resumed_->path, trainer.tensors(), access);
   std::vector<std::string> messages;
+  if (!load_spikes(*resumed_, trainer.spikes()))
+    messages.emplace_back("the statistics of optim.skip_spikes begin here");
   if (loaded.began_average) messages.emplace_back("the average of the weights begins here");
   if (loaded.converted) {
     messages.push_back("converted on reading: " + conversions_);
@@ -141,7 +164,7 @@ std::vector<std::string> RunFiles::load(Trainer& trainer, const ModelConfig& mod
 void RunFiles::save(const Trainer& trainer, const Config& config, const NumericsKey& key,
                     std::int64_t step, std::uint64_t digest, const std::string& tokenizer_path) {
   const auto access = [&](int layer, const std::string& value) {
-    return trainer.tensor(layer, value);
+    return trainer.tensor(layer, value, Access::read);
   };
   CheckpointSave save = store_->begin(step);
   save_model(save, config.model, trainer.tensors(), access);
@@ -149,14 +172,12 @@ void RunFiles::save(const Trainer& trainer, const Config& config, const Numerics
   if (!tokenizer_path.empty() && fs::exists(tokenizer_path))
     save.add_file("tokenizer.json", read_file(tokenizer_path));
   const std::int64_t tokens = length_of(config).tokens_after(step);
-  save.commit({{"step", step},
-               {"cursor", tokens / config.batch.sequence},
-               {"tokens", tokens},
-               {"digest", hex64(digest)},
-               {"key", key.text},
-               {"key_hash", key.hash()},
-               {"changes", changes_},
-               {"config", to_toml(config)}});
+  nlohmann::json run{{"step", step},        {"cursor", tokens / config.batch.sequence},
+                     {"tokens", tokens},    {"digest", hex64(digest)},
+                     {"key", key.text},     {"key_hash", key.hash()},
+                     {"changes", changes_}, {"config", to_toml(config)}};
+  if (const std::span<double> spikes = trainer.spikes(); !spikes.empty()) run["spikes"] = spikes;
+  save.commit(run);
 }
 
 }  // namespace sluice

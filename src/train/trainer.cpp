@@ -39,8 +39,14 @@ void Trainer::initialize() {
       const Tensor low = p.low == no_value ? Tensor{} : tensor(layer, "low." + p.name);
       fill_initial(tensor(layer, p.name), low, p, tensors_[index++].name, seed, scales);
     }
+  std::fill(spikes().begin(), spikes().end(), 0.0);
   begin_averages(tensors_,
                  [&](int layer, const std::string& value) { return tensor(layer, value); });
+}
+
+std::span<double> Trainer::spikes() const {
+  if (config_.optim.skip_spikes <= 0) return {};
+  return executor_.global("spikes", DType::f64, {{Axis::scalar, Spikes::slots}}).values<double>();
 }
 
 void Trainer::derive() {
@@ -82,6 +88,7 @@ StepResult Trainer::result(std::int64_t step) {
   out.lr = lr_[set];
   out.ended = executor_.ended(tickets_[set]);
   out.finite = row[Results::finite] != 0;
+  out.skipped = static_cast<int>(row[Results::skipped]);
   out.bad_tensor = static_cast<std::int64_t>(row[Results::bad]);
   return out;
 }
@@ -94,7 +101,7 @@ void Trainer::settle() {
 
 std::uint64_t Trainer::digest() const {
   return weights_digest(tensors_, [&](int layer, const std::string& value) {
-    return executor_.tensor(layer, value);
+    return tensor(layer, value, Access::read);
   });
 }
 

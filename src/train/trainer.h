@@ -26,6 +26,7 @@ struct StepResult {
   double lr = 0;
   std::chrono::steady_clock::time_point ended;  // when its last action did
   bool finite = true;
+  int skipped = 0;               // Spikes::by_loss, by_norm or both: the step is not applied
   std::int64_t bad_tensor = -1;  // index into tensors(): the first gradient that is not finite
 };
 
@@ -38,14 +39,17 @@ class Trainer {
           ExecutorOptions options);
 
   const std::vector<ModelTensor>& tensors() const { return tensors_; }
-  Tensor tensor(int layer, const std::string& value) const {
-    return executor_.tensor(layer, value);
+  // As Executor::tensor() says.
+  Tensor tensor(int layer, const std::string& value, Access access = Access::update) const {
+    return executor_.tensor(layer, value, access);
   }
   Executor& executor() { return executor_; }
 
   // Weights from the seed, moments zero; or as the caller fills them through tensor(). Then
   // derive().
   void initialize();
+  // What optim.skip_spikes knows of the steps so far; empty: it is off. REQUIRES: settled.
+  std::span<double> spikes() const;
   void derive();  // remakes the derived weights after weights were written
 
   // Fills the batch of `step` (1 is the first) from the samples that follow those of the steps

@@ -116,8 +116,10 @@ Machine::Machine(const MachineSpec& spec) : spec_(spec) {
       assemble_training(spec.model, spec.optim, spec.scales, training_options(spec)));
   cpu_ = std::make_unique<CpuBackend>(CpuBackend::Options{spec.threads, spec.isa});
   backend_ = std::make_unique<Filtered>(*cpu_, spec.filter);
-  executor_ = std::make_unique<Executor>(*backend_, programs,
-                                         ExecutorOptions{.poison = spec.poison, .poison_seed = 1});
+  ExecutorOptions options{.poison = spec.poison, .poison_seed = 1};
+  if (const std::int64_t disk = programs->memory.disk_bytes(); disk > 0)
+    options.scratch = &scratch_.emplace(spec.scratch.string(), disk, faults_);
+  executor_ = std::make_unique<Executor>(*backend_, programs, options);
   tensors_ = model_tensors(*programs->model, spec.model);
   staging_.emplace(programs->named("steady").batch, spec.micro_batches);
 }

@@ -51,6 +51,7 @@ struct MachineSpec {
   int threads = 2;
   Isa isa = best_isa();
   bool poison = false;
+  std::filesystem::path scratch = std::filesystem::temp_directory_path();  // of what is on disk
   OpFilter filter;
 };
 
@@ -105,6 +106,8 @@ class Machine {
 
   MachineSpec spec_;
   std::unique_ptr<Backend> cpu_, backend_;
+  Faults faults_;
+  std::optional<ScratchFile> scratch_;
   std::unique_ptr<Executor> executor_;
   std::vector<ModelTensor> tensors_;
   std::optional<Staging> staging_;

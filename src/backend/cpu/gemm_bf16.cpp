@@ -100,6 +100,32 @@ class Split {
   std::int64_t extra_;
 };
 
+// The same, but lower parts at the end, so that threads, whose pace differs, end together: the last
+// parts, one of the largest for each thread together, are halves and quarters of those before.
+class Tapered {
+ public:
+  Tapered(std::int64_t count, std::int64_t most, int threads)
+      : half_(most / 2), quarter_(most / 4), halves_(threads) {
+    const bool long_enough = quarter_ > 0 && count >= 3 * threads * most;
+    if (!long_enough) halves_ = 0;
+    whole_ = Split(count - halves_ * (half_ + 2 * quarter_), most);
+  }
+  std::int64_t parts() const { return whole_.parts() + 3 * halves_; }
+  std::int64_t begin(std::int64_t part) const {
+    const std::int64_t of_tail = part - whole_.parts();
+    if (of_tail <= 0) return whole_.begin(part);
+    const std::int64_t halves = std::min(of_tail, halves_);
+    return whole_.begin(whole_.parts()) + halves * half_ + (of_tail - halves) * quarter_;
+  }
+  std::int64_t size(std::int64_t part) const { return begin(part + 1) - begin(part); }
+
+ private:
+  std::int64_t half_;
+  std::int64_t quarter_;
+  std::int64_t halves_;  // and twice as many quarters
+  Split whole_{0, 1};
+};
+
 // The values of k that one block sums over: [begin, begin + count).
 struct Block {
   std::int64_t begin;
@@ -361,7 +387,7 @@ class SharedRun {
 
   void multiply(Block k) {
     const std::int64_t panels = parts_of(g_.n, panel_columns);
-    const Split across(panels, width_of(panels));
+    const Tapered across(panels, width_of(panels), pool_.threads());
     // Few columns for many threads: the rows are cut too, and panels of B packed more than once.
     const std::int64_t wanted = parts_of(2 * pool_.threads(), across.parts());
     const Split down(bands_.parts(), parts_of(bands_.parts(), wanted));
@@ -434,14 +460,18 @@ void gemm_bf16(Pool& pool, Isa isa, const GemmBf16& g, std::span<std::byte> work
     return;
   }
   const Shape shape = shape_of(kernel, g, rows, pool.threads());
-  const Split down(rows, shape.rows);
   const Split across(parts_of(g.n, panel_columns), parts_of(shape.columns, panel_columns));
+  const Split down(rows, shape.rows);
+  const Tapered last(rows, shape.rows, pool.threads());  // of the last tiles across
   // Neighbouring tasks share columns of B, which is the larger operand where it matters (the head).
-  pool.run(down.parts() * across.parts(), [&](std::int64_t task, int worker) {
-    const std::int64_t i = task % down.parts();
-    const std::int64_t j = task / down.parts();
-    TileRun(kernel, g, g.first_row + down.begin(i), down.size(i), across.begin(j), across.size(j),
-            scratch_at(scratch + worker * scratch_bytes))
+  const std::int64_t even = down.parts() * (across.parts() - 1);
+  pool.run(even + last.parts(), [&](std::int64_t task, int worker) {
+    const bool tapers = task >= even;
+    const std::int64_t i = tapers ? task - even : task % down.parts();
+    const std::int64_t j = tapers ? across.parts() - 1 : task / down.parts();
+    const std::int64_t row = tapers ? last.begin(i) : down.begin(i);
+    TileRun(kernel, g, g.first_row + row, tapers ? last.size(i) : down.size(i), across.begin(j),
+            across.size(j), scratch_at(scratch + worker * scratch_bytes))
         .run(worker);
   });
 }

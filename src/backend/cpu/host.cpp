@@ -220,6 +220,11 @@ HostFacts host_facts(const std::string& root) {
   return facts;
 }
 
+std::int64_t total_memory(const HostFacts& facts) {
+  if (!facts.memory_limit) return facts.memory_total;
+  return std::min(facts.memory_total, facts.memory_limit->bytes);
+}
+
 std::int64_t available_memory() {
   std::optional<std::int64_t> least = memory_available("");
   lower(least, cgroup_memory_left(""));

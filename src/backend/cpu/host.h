@@ -68,5 +68,7 @@ inline constexpr const char* governor_file =
 
 // `root` as above.
 HostFacts host_facts(const std::string& root);
+// Bytes that this machine, or the control group, has in all.
+std::int64_t total_memory(const HostFacts& facts);
 
 }  // namespace sluice

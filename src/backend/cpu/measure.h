@@ -64,6 +64,13 @@ struct ProductOptions {
 std::vector<MeasuredProduct> measure_products(CpuBackend& cpu, const ProductType& type,
                                               const ProductOptions& options);
 
+// Causal attention of float32 numbers: FLOPs per second, the causal half counted.
+struct MeasuredAttention {
+  std::int64_t head = 0, sequence = 0;
+  double forward = 0, backward = 0;
+};
+std::vector<MeasuredAttention> measure_attention(CpuBackend& cpu, double seconds);
+
 // Bytes per second. A copy counts what it reads and what it writes.
 struct MemoryRates {
   double read_one = 0, read_all = 0, copy_one = 0, copy_all = 0;  // one thread, all of them

@@ -31,6 +31,7 @@ void check(const FinishStep& op, Types types) {
   operands.expect_count("control", op.control, Control::slots, DType::f64);
   operands.expect_count("pending", op.pending, Pending::slots, DType::f64);
   operands.expect_count("results", op.results, 2 * Results::slots, DType::f64);
+  operands.expect_count_if_present("spikes", op.spikes, Spikes::slots, DType::f64);
 }
 
 void check(const RoundGradient& op, Types types) {

@@ -26,19 +26,30 @@ struct Pending {  // the update that the next program applies
   enum : int { lr, step, scale, apply, slots };
 };
 struct Results {  // read by the host a step late; two rows, row = step % 2
-  enum : int { loss, grad_norm, weight, finite, step, bad, slots };
+  enum : int { loss, grad_norm, weight, finite, step, bad, skipped, slots };
+};
+// The losses and gradient norms of the last steps, by which a spike is known: `count` finite steps
+// so far, the newest at (count - 1) % window of each list. Part of a run's state.
+struct Spikes {
+  static constexpr int window = 128, least = 16;  // nothing is judged by fewer than `least`
+  enum : int { count, losses, norms = losses + window, slots = norms + window };
+  enum : int { by_loss = 1, by_norm = 2 };  // Results::skipped, added
 };
 
 // Closes a step: from stats {Σ weight·nll, Σ weight} and the tensors' norms
-//   results[step % 2] = { loss, ‖g‖ / Σweight, Σweight, finite, step, bad }
+//   results[step % 2] = { loss, ‖g‖ / Σweight, Σweight, finite, step, bad, skipped }
 //     (bad = index of the first norm that is not finite, -1 when all are)
 //   pending = { lr, step, min(1, clip / ‖g‖ normalised) / Σweight, finite }
 // so that the update multiplies unnormalised gradients by one scalar. clip <= 0: no clipping.
-// When the loss or any norm is not finite, `apply` is 0 and nothing will change.
+// When the loss or any norm is not finite, `apply` is 0 and nothing will change. Nor will it when
+// `spikes` is there and the loss or the norm lies more than `deviations` standard deviations (of
+// the sample, n - 1) above the mean of the window, which this step is not yet part of; `skipped`
+// then says which. Every finite step enters the window, a skipped one too, so that what stays is no
+// spike.
 struct FinishStep {
   static constexpr const char* name = "finish_step";
-  Id stats, norms, control, pending, results;
-  float clip = 0;
+  Id stats, norms, control, pending, results, spikes = no_value;
+  float clip = 0, deviations = 0;
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.stats, Access::read);
@@ -46,6 +57,7 @@ struct FinishStep {
     visit(op.control, Access::read);
     visit(op.pending, Access::write);
     visit(op.results, Access::update);
+    visit(op.spikes, Access::update);
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -97,10 +98,12 @@ struct Finish {
 TEST(FinishStep, FoldsWeightAndClipIntoOneScalar) {
   const Finish loose(12, 4, 6, 2);  // the mean gradient's norm is 5 / 4
   EXPECT_EQ(loose.pending, (std::vector<double>{0.25, 6, 1.0 / 4, 1}));
-  EXPECT_EQ(loose.results, (std::vector<double>{3, 1.25, 4, 1, 6, -1, -9, -9, -9, -9, -9, -9}));
+  EXPECT_EQ(loose.results,
+            (std::vector<double>{3, 1.25, 4, 1, 6, -1, 0, -9, -9, -9, -9, -9, -9, -9}));
   const Finish tight(12, 4, 7, 0.5);
   EXPECT_EQ(tight.pending, (std::vector<double>{0.25, 7, 0.5 / 1.25 / 4, 1}));
-  EXPECT_EQ(tight.results, (std::vector<double>{-9, -9, -9, -9, -9, -9, 3, 1.25, 4, 1, 7, -1}));
+  EXPECT_EQ(tight.results,
+            (std::vector<double>{-9, -9, -9, -9, -9, -9, -9, 3, 1.25, 4, 1, 7, -1, 0}));
   const Finish none(12, 4, 6, 0);
   EXPECT_EQ(none.pending[Pending::scale], 1.0 / 4);
   const Finish still(12, 4, 6, 0.5, -16);  // a norm of zero is not divided by
@@ -119,6 +122,63 @@ TEST(FinishStep, NonFiniteIsNotApplied) {
   EXPECT_EQ(Finish(12, 4, 6, 1).pending[Pending::apply], 1);
   EXPECT_EQ(Finish(12, 4, 6, 1, nan).results[Results::bad], 0) << "the tensor is named";
   EXPECT_EQ(Finish(nan, 4, 6, 1).results[Results::bad], -1) << "only the loss is at fault";
+}
+
+struct Judged {
+  std::vector<double> pending, results, spikes;
+};
+
+// A step of loss 3 and norm 1.25 after `seen` steps of such losses and norms.
+Judged judged(double seen, std::vector<double> losses, std::vector<double> norms, float deviations,
+              double loss_sum = 12) {
+  Finish step(12, 4, 6, 0);
+  std::vector<double> table(Spikes::slots);
+  table[Spikes::count] = seen;
+  for (int i = 0; i < Spikes::window; ++i) {
+    table[static_cast<std::size_t>(Spikes::losses + i)] = losses[i % losses.size()];
+    table[static_cast<std::size_t>(Spikes::norms + i)] = norms[i % norms.size()];
+  }
+  step.op.spikes = step.f.numbers({{S, Spikes::slots}}, DType::f64, std::move(table));
+  step.op.deviations = deviations;
+  std::vector<RefValue> frame = step.f.values();
+  frame[static_cast<std::size_t>(step.op.stats)].numbers[0] = loss_sum;
+  reference(step.op, frame);
+  const auto of = [&](Id id) { return frame[static_cast<std::size_t>(id)].numbers; };
+  return {of(step.op.pending), of(step.op.results), of(step.op.spikes)};
+}
+
+TEST(FinishStep, ASpikeIsNotApplied) {
+  const auto skipped = [](const Judged& judged) {
+    EXPECT_EQ(judged.pending[Pending::apply], judged.results[Results::skipped] == 0 ? 1 : 0);
+    EXPECT_EQ(judged.results[Results::finite], 1);
+    return static_cast<int>(judged.results[Results::skipped]);
+  };
+  // Mean 2, and over pairs of 1.5 and 2.5 a deviation of 0.5 √(n / (n - 1)): 3 lies 2 above.
+  const std::vector<double> low{1.5, 2.5}, like{1, 1.5};
+  EXPECT_EQ(skipped(judged(128, low, like, 1.99f)), Spikes::by_loss);
+  EXPECT_EQ(skipped(judged(128, low, like, 2.01f)), 0);
+  EXPECT_EQ(skipped(judged(16, low, like, 1.9f)), Spikes::by_loss);
+  EXPECT_EQ(skipped(judged(16, low, like, 1.97f)), 0) << "16 numbers, n - 1";
+  EXPECT_EQ(skipped(judged(15, low, like, 0.1f)), 0) << "too few to judge by";
+  EXPECT_EQ(skipped(judged(1e6, low, like, 1.99f)), Spikes::by_loss);
+  EXPECT_EQ(skipped(judged(128, {3, 4}, {0.1, 0.2}, 4)), Spikes::by_norm);
+  EXPECT_EQ(skipped(judged(128, low, {0.1, 0.2}, 1)), Spikes::by_loss + Spikes::by_norm);
+  EXPECT_EQ(skipped(judged(128, {30, 31}, {5, 6}, 1)), 0) << "a fall is no spike";
+}
+
+TEST(FinishStep, EveryFiniteStepIsNoted) {
+  const Judged noted = judged(130, {9}, {8}, 1);
+  EXPECT_EQ(noted.spikes[Spikes::count], 131);
+  EXPECT_EQ(noted.spikes[Spikes::losses + 2], 3);
+  EXPECT_EQ(noted.spikes[Spikes::norms + 2], 1.25);
+  EXPECT_EQ(std::count(noted.spikes.begin(), noted.spikes.end(), 9), Spikes::window - 1);
+  const Judged spike = judged(130, {1, 2}, {1, 2}, 0.1f);
+  EXPECT_EQ(spike.spikes[Spikes::losses + 2], 3) << "a skipped one too";
+  const Judged broken = judged(130, {9}, {8}, 1, std::numeric_limits<double>::infinity());
+  EXPECT_EQ(broken.spikes[Spikes::count], 130);
+  EXPECT_EQ(std::count(broken.spikes.begin(), broken.spikes.end(), 9), Spikes::window);
+  EXPECT_EQ(broken.results[Results::skipped], 0);
+  EXPECT_EQ(broken.pending[Pending::apply], 0);
 }
 
 TEST(SquaredNorm, WritesItsOwnEntryOnly) {

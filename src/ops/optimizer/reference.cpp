@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "ops/loops.h"
@@ -10,6 +11,37 @@ void reference(const SquaredNorm& op, Loop& loop) {
   for (double x : loop.in(op.x)) sum += x * x;
   at(loop.update(op.norms), op.index) = sum;
 }
+
+namespace {
+
+// Whether a number lies out of the window's list that begins at `first`.
+bool lies_out(const std::vector<double>& spikes, int first, double number, double deviations) {
+  const auto count =
+      std::min<std::int64_t>(static_cast<std::int64_t>(at(spikes, Spikes::count)), Spikes::window);
+  if (count < Spikes::least) return false;
+  double sum = 0, squares = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += at(spikes, first + i);
+  const double mean = sum / static_cast<double>(count);
+  for (std::int64_t i = 0; i < count; ++i)
+    squares += (at(spikes, first + i) - mean) * (at(spikes, first + i) - mean);
+  return number > mean + deviations * std::sqrt(squares / static_cast<double>(count - 1));
+}
+
+// Judges a finite step, and notes it.
+int spike(const FinishStep& op, Loop& loop, double loss, double norm) {
+  auto& spikes = loop.update(op.spikes);
+  int out = 0;
+  if (lies_out(spikes, Spikes::losses, loss, op.deviations)) out += Spikes::by_loss;
+  if (lies_out(spikes, Spikes::norms, norm, op.deviations)) out += Spikes::by_norm;
+  double& count = at(spikes, Spikes::count);
+  const std::int64_t place = static_cast<std::int64_t>(count) % Spikes::window;
+  at(spikes, Spikes::losses + place) = loss;
+  at(spikes, Spikes::norms + place) = norm;
+  count += 1;
+  return out;
+}
+
+}  // namespace
 
 void reference(const FinishStep& op, Loop& loop) {
   const auto& stats = loop.in(op.stats);
@@ -25,6 +57,7 @@ void reference(const FinishStep& op, Loop& loop) {
   }
   const double norm = std::sqrt(squares) / weight;
   const bool finite = std::isfinite(loss) && std::isfinite(norm);
+  const int skipped = op.spikes != no_value && finite ? spike(op, loop, loss, norm) : 0;
   double clipped = 1;
   if (op.clip > 0 && norm > op.clip) clipped = op.clip / norm;
 
@@ -37,12 +70,13 @@ void reference(const FinishStep& op, Loop& loop) {
   at(results, row + Results::finite) = finite ? 1 : 0;
   at(results, row + Results::step) = at(control, Control::step);
   at(results, row + Results::bad) = bad;
+  at(results, row + Results::skipped) = skipped;
 
   auto& pending = loop.out(op.pending);
   at(pending, Pending::lr) = at(control, Control::lr);
   at(pending, Pending::step) = at(control, Control::step);
   at(pending, Pending::scale) = clipped / weight;
-  at(pending, Pending::apply) = finite ? 1 : 0;
+  at(pending, Pending::apply) = finite && skipped == 0 ? 1 : 0;
 }
 
 namespace {

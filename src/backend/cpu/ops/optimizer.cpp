@@ -2,6 +2,7 @@
 // Kernels in optimizer_kernel.h.
 #include "backend/cpu/ops/optimizer_kernel.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "backend/cpu/ops/ops.h"
@@ -54,6 +55,32 @@ void for_parts(const AdamW& op, const AdamWNumbers* numbers, std::int64_t begin,
     body(numbers[index % op.parts], begin, stop);
     begin = stop;
   }
+}
+
+// Whether `now` lies more than `deviations` above `count` numbers.
+bool stands_out(const double* numbers, std::int64_t count, double now, double deviations) {
+  const auto n = static_cast<double>(count);
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += numbers[i];
+  const double mean = sum / n;
+  double squares = 0;
+  for (std::int64_t i = 0; i < count; ++i) squares += (numbers[i] - mean) * (numbers[i] - mean);
+  return now > mean + deviations * std::sqrt(squares / (n - 1));
+}
+
+// Whether a step is a spike beside those before it, which it then joins; 0, or what stands out.
+int judge(double* spikes, double loss, double norm, double deviations) {
+  const auto seen = static_cast<std::int64_t>(spikes[Spikes::count]);
+  const std::int64_t count = std::min<std::int64_t>(seen, Spikes::window);
+  int out = 0;
+  if (count >= Spikes::least) {
+    if (stands_out(spikes + Spikes::losses, count, loss, deviations)) out |= Spikes::by_loss;
+    if (stands_out(spikes + Spikes::norms, count, norm, deviations)) out |= Spikes::by_norm;
+  }
+  spikes[Spikes::losses + seen % Spikes::window] = loss;
+  spikes[Spikes::norms + seen % Spikes::window] = norm;
+  spikes[Spikes::count] = static_cast<double>(seen + 1);
+  return out;
 }
 
 void run_compact(CpuBackend& cpu, const Frame& frame, const AdamW& op, const AdamWNumbers* numbers,
@@ -111,10 +138,13 @@ void run(CpuBackend&, const Frame& frame, const FinishStep& op) {
   const double norm = std::sqrt(squares) / weight;
   const bool finite = std::isfinite(loss) && std::isfinite(norm);
   const bool clips = op.clip > 0 && norm > op.clip;
+  const bool judged = op.spikes != no_value && finite;
+  const int skipped =
+      judged ? judge(frame[op.spikes].data<double>(), loss, norm, op.deviations) : 0;
   pending[Pending::lr] = control[Control::lr];
   pending[Pending::step] = control[Control::step];
   pending[Pending::scale] = (clips ? op.clip / norm : 1.0) / weight;
-  pending[Pending::apply] = finite ? 1 : 0;
+  pending[Pending::apply] = finite && skipped == 0 ? 1 : 0;
 
   const auto step = static_cast<std::int64_t>(control[Control::step]);
   double* row = frame[op.results].data<double>() + step % 2 * Results::slots;
@@ -124,6 +154,7 @@ void run(CpuBackend&, const Frame& frame, const FinishStep& op) {
   row[Results::finite] = finite ? 1 : 0;
   row[Results::step] = control[Control::step];
   row[Results::bad] = bad;
+  row[Results::skipped] = skipped;
 }
 
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op, Tiles tiles) {

@@ -1,0 +1,34 @@
+// `--trace N`: when N steady steps have been recorded, RUN/trace.json is written and a line says
+// what of the copies lay behind computation. One thread.
+#pragma once
+
+#include <filesystem>
+
+#include "executor/recorder.h"
+#include "train/metrics.h"
+
+namespace sluice {
+
+class Tracing {
+ public:
+  // All of them outlive it.
+  Tracing(const Recorder& recorder, const ProgramSet& programs, std::filesystem::path path,
+          MetricsLog& log)
+      : recorder_(recorder), programs_(programs), path_(std::move(path)), log_(log) {}
+
+  void enqueued(std::int64_t step);
+  // A step was waited for; the `last` one before the run stops writes what there is.
+  void ended(std::int64_t step, bool last);
+
+ private:
+  void write() const;
+
+  const Recorder& recorder_;
+  const ProgramSet& programs_;
+  std::filesystem::path path_;
+  MetricsLog& log_;
+  std::int64_t full_at_ = 0;  // the last step that is recorded
+  bool written_ = false;
+};
+
+}  // namespace sluice

@@ -21,6 +21,9 @@ Json without(Json object, std::initializer_list<const char*> keys) {
   return object;
 }
 
+const std::initializer_list<const char*> where_and_when = {"device", "host", "disk", "homes",
+                                                           "tokens_per_second"};
+
 class StreamedUse : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -58,8 +61,7 @@ TEST_F(StreamedUse, BudgetsChangeNoNumbers) {
       const Json found = run(fmt::format("{} --plan.device_memory={}", command, budget));
       EXPECT_LE(found.at("device").get<std::int64_t>(), budget);
       EXPECT_EQ(found.at("homes") == "device", budget == most);
-      EXPECT_EQ(without(found, {"device", "host", "homes", "tokens_per_second"}),
-                without(resident, {"device", "host", "homes", "tokens_per_second"}));
+      EXPECT_EQ(without(found, where_and_when), without(resident, where_and_when));
     }
     const Ended told = tiny_->run(command + " --checkpoint run --plan.homes=weights@1-2=host");
     EXPECT_NE(told.err.find("sluice: homes weights@1-2=host, 2 slots: "), std::string::npos)
@@ -68,6 +70,15 @@ TEST_F(StreamedUse, BudgetsChangeNoNumbers) {
     const Json all = run(command + " --plan.homes=host --plan.slots=2");
     EXPECT_EQ(all.at("device"), least);
     EXPECT_EQ(all.at("homes"), "host");
+    const auto host = all.at("host").get<std::int64_t>();
+    const Json some_on_disk = run(
+        fmt::format("{} --plan.device_memory={} --plan.host_memory={}", command, least, host - 1));
+    EXPECT_EQ(some_on_disk.at("homes"), "weights@0-4=disk,weights@5-5=host") << "slots to stage";
+    for (const Json& found : {some_on_disk, run(command + " --plan.homes=disk --plan.slots=2")}) {
+      EXPECT_LT(found.at("host").get<std::int64_t>(), host);
+      EXPECT_GT(found.at("disk").get<std::int64_t>(), 0);
+      EXPECT_EQ(without(found, where_and_when), without(resident, where_and_when));
+    }
     const Ended refused =
         tiny_->run(fmt::format("{} --checkpoint run --plan.device_memory={}", command, least - 1));
     EXPECT_EQ(refused.exit, 4);

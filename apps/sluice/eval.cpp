@@ -58,6 +58,7 @@ int run(const Options& options, Context& context) {
                 {"sequence", session.sequence()},
                 {"device", session.executor().programs().memory.total()},
                 {"host", session.executor().programs().memory.host_bytes()},
+                {"disk", session.executor().programs().memory.disk_bytes()},
                 {"homes", session.placement().homes},
                 {"checkpoint", folder.path.string()}});
     return 0;

@@ -101,6 +101,7 @@ int run(const Options& options, Context& context) {
               {"tokens_per_second", speed},
               {"device", session.executor().programs().memory.total()},
               {"host", session.executor().programs().memory.host_bytes()},
+              {"disk", session.executor().programs().memory.disk_bytes()},
               {"homes", session.placement().homes},
               {"prompt_tokens", prompt.size()}});
   return 0;

@@ -90,8 +90,9 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
 
 namespace {
 
-constexpr std::string_view plan_keys[] = {"plan.device_memory", "plan.host_memory", "plan.homes",
-                                          "plan.slots"};
+constexpr std::string_view plan_keys[] = {"plan.device_memory", "plan.host_memory",
+                                          "plan.disk_memory",   "plan.disk_path",
+                                          "plan.homes",         "plan.slots"};
 
 bool is_of_use(const std::string& key) {
   return std::find(std::begin(plan_keys), std::end(plan_keys), key) != std::end(plan_keys);
@@ -120,10 +121,13 @@ Session open_session(const ModelFolder& folder, const SessionOptions& options) {
     Session session(folder, options);
     const MemoryMap& memory = session.executor().programs().memory;
     if (memory.host_bytes() > 0)
-      note(fmt::format("homes {}, {} slots: {} of the device, {} of the host",
+      note(fmt::format("homes {}, {} slots: {} of the device, {} of the host{}",
                        session.placement().homes,
                        session.executor().programs().residency->slots(Kind::weights),
-                       human_bytes(memory.total()), human_bytes(memory.host_bytes())));
+                       human_bytes(memory.total()), human_bytes(memory.host_bytes()),
+                       memory.disk_bytes() == 0
+                           ? ""
+                           : fmt::format(", {} of the disk", human_bytes(memory.disk_bytes()))));
     return session;
   } catch (Error& e) {
     std::string& where = e.report().where;

@@ -47,12 +47,14 @@ Plan place(const Config& asked, const Planned& planned, const Plan& plan, int th
     return named ? fastest(planned.config, plan, *planned.machine, threads)
                  : placed(planned.config, plan, threads);
   } catch (const Error& e) {
-    const bool budget = asked.plan.device_memory > 0 || asked.plan.host_memory > 0;
-    if (!named || budget || planned.machine->device == "cpu" || e.code() != Exit::memory) throw;
+    const bool budget =
+        asked.plan.device_memory > 0 || asked.plan.host_memory > 0 || asked.plan.disk_memory > 0;
+    const bool too_little = e.code() == Exit::memory || e.code() == Exit::disk;
+    if (!named || budget || planned.machine->device == "cpu" || !too_little) throw;
     Report report = e.report();
     report.where = planned.machine->name;
     report.tries = changes_that_fit(asked, *planned.machine);
-    throw Error(Exit::memory, std::move(report));
+    throw Error(e.code(), std::move(report));
   }
 }
 

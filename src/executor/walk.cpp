@@ -188,7 +188,7 @@ struct Walker::State {
   void compute(const Prepared& from);
   void copy(const Prepared& from);
   void move(const Meant& meant, std::int64_t from, std::int64_t to);
-  void read(Site& place, const Meant& meant, bool at_home);
+  void read(Site& place, const Meant& meant);
   void write(Site& place, const Meant& meant);
   void require_free(const Site& place, const Meant& meant) const;
   void require_joined(int lane, std::int64_t position, const Meant& meant, const char* what) const;
@@ -263,20 +263,21 @@ void Walker::State::note_use(Site& place) {
 }
 
 void Walker::State::note_extent(std::int64_t begin, std::int64_t bytes) {
-  const std::int64_t arena = set.memory.total(), end = begin + bytes;
-  const Tier tier = begin < arena                          ? Tier::device
-                    : begin < set.memory.begin(Tier::disk) ? Tier::host
-                                                           : Tier::disk;
+  const std::int64_t end = begin + bytes;
+  const Tier tier = begin < set.memory.end(Tier::device) ? Tier::device
+                    : begin < set.memory.end(Tier::host) ? Tier::host
+                                                         : Tier::disk;
   if (begin < 0 || end > set.memory.end(tier))
     refuse("reaches beyond the plan's memory", fmt::format("bytes {} to {}", begin, end));
-  if (tier == Tier::device) counts.device_peak = std::max(counts.device_peak, end);
-  if (tier == Tier::host) counts.host_peak = std::max(counts.host_peak, end - arena);
+  if (tier == Tier::disk) return;
+  std::int64_t& peak = tier == Tier::device ? counts.device_peak : counts.host_peak;
+  peak = std::max(peak, end - set.memory.begin(tier));
 }
 
-void Walker::State::read(Site& place, const Meant& meant, bool at_home) {
+void Walker::State::read(Site& place, const Meant& meant) {
   require_joined(place.writer_lane, place.writer, meant, "the write");
   const bool lasts = !lives_in_a_run(meant.what);
-  if (place.version < 0 && lasts && meant.what != Holds::derived && (at_home || !streams(meant))) {
+  if (place.version < 0 && lasts && meant.what != Holds::derived && !streams(meant)) {
     place.content = meant;  // as the walk found it
     place.version = 0;
   }
@@ -315,7 +316,7 @@ void Walker::State::compute(const Prepared& from) {
     if (use.base == Base::batch || (reads && !(use.adds && a.first))) {
       // A stash begins with the first value that F puts into it.
       const bool begins = meant.what == Holds::stash && use.writes && a.phase == Phase::forward;
-      if (!begins) read(at, meant, false);
+      if (!begins) read(at, meant);
     }
     if (!use.writes) continue;
     if (meant.what <= Holds::packed) ++newest_of(meant);
@@ -326,7 +327,7 @@ void Walker::State::compute(const Prepared& from) {
 // One place's content to another place.
 void Walker::State::move(const Meant& meant, std::int64_t from, std::int64_t to) {
   Site& source = place(meant.what, from);
-  read(source, meant, from >= set.memory.begin(Tier::disk));
+  read(source, meant);
   const std::int64_t version = source.version;
   Site& target = place(meant.what, to);
   write(target, meant);
@@ -403,8 +404,8 @@ Walker::Walker(Backend& backend, const ProgramSet& set)
   for (int layer = 0; layer < set.model->layer_count(); ++layer)
     for (const Kind kind : owned_kinds)  // of gradients in two forms, the packed ones
       if (const std::int64_t home = set.residency->home(layer, kind); home >= 0) {
-        const std::int64_t begin = set.memory.begin(set.residency->tier(layer, kind));
-        Site& site = s.place(static_cast<Holds>(kind), begin + home);
+        const std::int64_t tier = set.memory.begin(set.residency->tier(layer, kind));
+        Site& site = s.place(static_cast<Holds>(kind), tier + home);
         site.content = {static_cast<Holds>(kind), layer, -1};
         site.version = 0;
       }

@@ -17,6 +17,7 @@ class Placer {
     checked.slots = plan.slots;
     checked.device_memory = plan.device_memory;
     checked.host_memory = plan.host_memory;
+    checked.disk_memory = plan.disk_memory;
     slots_ = {resolve(checked, {1}, 1).slots};
     if (plan.slots == 0) slots_ = {3, 2};
   }
@@ -33,16 +34,12 @@ class Placer {
                     fmt::format("{}", plan_.device_memory),
                     {fmt::format("plan.device_memory = {}", needed)}});
     });
-    const std::int64_t host = memory(*found).host_bytes(), there = plan_.host_memory;
-    require(there == 0 || host <= there, [&] {
-      return Error(Exit::memory, {fmt::format("the weights that stream need {} of host memory",
-                                              human_bytes(host)),
-                                  "plan.host_memory",
-                                  fmt::format("at least {} bytes", host),
-                                  fmt::format("{}", there),
-                                  {fmt::format("plan.host_memory = {}", host)}});
-    });
-    return *found;
+    const WeightPlacement placed = within_host(*found);
+    const MemoryMap map = memory(placed);
+    require_room(Exit::memory, "host memory", "plan.host_memory", map.host_bytes(),
+                 plan_.host_memory);
+    require_room(Exit::disk, "disk", "plan.disk_memory", map.disk_bytes(), plan_.disk_memory);
+    return placed;
   }
 
   WeightPlacement least() const {
@@ -58,7 +55,8 @@ class Placer {
         if (fits(said(slots))) return said(slots);
       return std::nullopt;
     }
-    if (fits(streaming(0, slots_.front()))) return streaming(0, slots_.front());
+    const WeightPlacement resident = placement("device", slots_.front());
+    if (fits(resident)) return resident;
     for (const int slots : slots_) {
       int most = blocks_, too_few = 0;
       if (!fits(streaming(most, slots))) continue;
@@ -74,10 +72,44 @@ class Placer {
   // What a person said, as far as it is of weights.
   WeightPlacement said(int slots) const { return placement(plan_.homes, slots); }
 
-  WeightPlacement streaming(int count, int slots) const {
-    if (count == 0) return placement("device", slots);
-    return placement(
-        count == blocks_ ? "weights=host" : fmt::format("weights@0-{}=host", count - 1), slots);
+  // The first `count` blocks off the device, and of those the first `disk` on disk.
+  WeightPlacement streaming(int count, int slots, int disk = 0) const {
+    std::string text;
+    const auto add = [&](int first, int end, const char* tier) {
+      if (first >= end) return;
+      if (!text.empty()) text += ",";
+      text += end - first == blocks_ ? fmt::format("weights={}", tier)
+                                     : fmt::format("weights@{}-{}={}", first, end - 1, tier);
+    };
+    add(0, disk, "disk");
+    add(disk, count, "host");
+    return placement(text, slots);
+  }
+
+  // With as few blocks on disk as the host's budget wants, when nobody said where they live.
+  WeightPlacement within_host(const WeightPlacement& found) const {
+    const auto fits_host = [&](const WeightPlacement& one) {
+      return memory(one).host_bytes() <= plan_.host_memory;
+    };
+    if (plan_.homes != "auto" || plan_.host_memory == 0 || fits_host(found)) return found;
+    const int count = found.parsed.streaming(Kind::weights);
+    for (int disk = 1; disk <= count; ++disk) {
+      const WeightPlacement moved = streaming(count, found.slots, disk);
+      if (fits_host(moved)) return moved;
+    }
+    return found;
+  }
+
+  static void require_room(Exit code, const char* tier, const char* key, std::int64_t needed,
+                           std::int64_t budget) {
+    require(budget == 0 || needed <= budget, [&] {
+      return Error(code,
+                   {fmt::format("the weights that stream need {} of {}", human_bytes(needed), tier),
+                    key,
+                    fmt::format("at least {} bytes", needed),
+                    fmt::format("{}", budget),
+                    {fmt::format("{} = {}", key, needed)}});
+    });
   }
 
   WeightPlacement placement(const std::string& text, int slots) const {

@@ -1,5 +1,6 @@
 // Where the weights of a model in use live: all of them on the device, or some at home on the host
-// and streaming through slots, when the device's memory has a budget or a person says so.
+// or on disk and streaming through slots, when the device's memory has a budget or a person says
+// so.
 //
 // Programs that use a model read weights and write none, so there is one kind of blob to place.
 // Nothing here changes a bit of a result. Pure functions, any thread.
@@ -18,10 +19,11 @@ struct WeightPlacement {
   Homes parsed;
 };
 
-// Of `plan`, homes, slots, device_memory and host_memory count; homes of gradients and optimizer
-// state are of no meaning here. Under a budget as few weights stream as do, through three slots or
-// two, unless `plan` says which. Errors, `where` being the key alone: Exit::memory when nothing
-// fits, with the least that would; Exit::usage for homes of another model.
+// Of `plan`, homes, slots and the tiers' budgets count; homes of gradients and optimizer state are
+// of no meaning here. Under a budget as few weights stream as do, through three slots or two, and
+// under one of the host as few of them from disk, unless `plan` says which. Errors, `where` being
+// the key alone: Exit::memory (Exit::disk) when nothing fits, with the least that would;
+// Exit::usage for homes of another model.
 WeightPlacement place_weights(ProgramSpec spec, const PlanConfig& plan);
 
 // The least bytes of the device that the programs of `spec` can do with under `plan`.

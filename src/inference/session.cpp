@@ -103,8 +103,15 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   });
 
   backend_ = std::make_unique<CpuBackend>(CpuBackend::Options{threads, best_isa()});
+  if (const std::int64_t bytes = programs->memory.disk_bytes(); bytes > 0) {
+    const std::string& path = options.plan.disk_path;
+    faults_ = std::make_unique<Faults>();
+    scratch_ =
+        std::make_unique<ScratchFile>(path.empty() ? folder.path.string() : path, bytes, *faults_);
+  }
   executor_ = std::make_unique<Executor>(
-      *backend_, programs, ExecutorOptions{.poison = options.poison, .poison_seed = 1});
+      *backend_, programs,
+      ExecutorOptions{.poison = options.poison, .poison_seed = 1, .scratch = scratch_.get()});
   load_model(
       folder.path, model_, model_tensors(*programs->model, model_),
       [&](int layer, const std::string& value) { return executor_->tensor(layer, value); },

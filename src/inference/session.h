@@ -45,7 +45,8 @@ struct SessionOptions {
 //
 // One thread. Errors: Exit::input for a folder that does not hold what it says, Exit::usage for a
 // sequence beyond the context, Exit::memory when it does not fit in what is available or in the
-// plan's budget.
+// plan's budget, Exit::disk when the disk has too little room for what is at home there
+// (plan.disk_path, else the model's folder).
 class Session {
  public:
   Session(const ModelFolder& folder, const SessionOptions& options);
@@ -67,6 +68,8 @@ class Session {
   std::int64_t sequence_ = 0;
   WeightPlacement placement_;
   std::unique_ptr<CpuBackend> backend_;
+  std::unique_ptr<Faults> faults_;
+  std::unique_ptr<ScratchFile> scratch_;
   std::unique_ptr<Executor> executor_;
 };
 

@@ -74,7 +74,7 @@ struct Machine {
   std::vector<AttentionRate> attention;
   std::vector<CollectiveRate> collectives;
 
-  // What a run may take of the device, of the host and of the disk.
+  // What a run may take of the device and of the host.
   std::int64_t device_budget() const;
   std::int64_t host_budget() const;
 };

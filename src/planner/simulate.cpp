@@ -225,6 +225,7 @@ std::string to_text(const Simulated& step, std::int64_t tokens) {
                   step.bound == Lane::compute ? std::string("compute")
                                               : fmt::format("the lane {}", name_of(step.bound)));
   for (std::size_t lane = 0; lane < step.busy.size(); ++lane) {
+    if (step.busy[lane] == 0 && step.bytes[lane] == 0) continue;
     out +=
         fmt::format("  {:<8} busy {:>9}, {:>5.1f}% of the step", name_of(static_cast<Lane>(lane)),
                     seconds_text(step.busy[lane]), 100 * step.busy[lane] / step.seconds);

@@ -236,6 +236,7 @@ int Residency::stagings(Kind kind) const {
 }
 
 int Residency::slot(int layer, Kind kind) const {
+  if (layer == 0 || layer == layers_ - 1) return -1;  // embedding, head, and loads of no kind
   return slot_of_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(layer)];
 }
 

@@ -223,6 +223,8 @@ Config on_machine(const Config& config, const Machine& machine) {
   if (machine.device == "cpu") return out;  // its memory is one, and is looked at as a whole
   if (out.plan.device_memory == 0) out.plan.device_memory = machine.device_budget();
   if (out.plan.host_memory == 0) out.plan.host_memory = machine.host_budget();
+  if (out.plan.disk_memory == 0)
+    out.plan.disk_memory = static_cast<std::int64_t>(machine.disk_memory.value);
   return out;
 }
 
@@ -273,16 +275,34 @@ class Steps {
 
 }  // namespace
 
+namespace {
+
+// Within the budgets of all three tiers.
+std::vector<Placement> within_budgets(const Config& config, const Plan& plan, Sizes& sizes) {
+  const auto device = [&](const Placement& one) { return sizes.of(one).device; };
+  std::vector<Placement> out;
+  for (const Placement& one :
+       all_that_fit(choices_of(config, plan), config.plan.device_memory, device)) {
+    const Placement placement = within_host(config, sizes, one);
+    const TierBytes bytes = sizes.of(placement);
+    const auto fits = [](std::int64_t needed, std::int64_t budget) {
+      return budget == 0 || needed <= budget;
+    };
+    if (fits(bytes.host, config.plan.host_memory) && fits(bytes.disk, config.plan.disk_memory))
+      out.push_back(placement);
+  }
+  return out;
+}
+
+}  // namespace
+
 Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int threads) {
   if (machine.device == "cpu") return placed(config, plan, threads);
   Sizes sizes(config, plan, threads);
   const Steps steps(config, plan, machine, threads);
-  const auto device = [&](const Placement& one) { return sizes.of(one).device; };
   std::optional<Placement> best;
   double least = 0;
-  for (const Placement& one :
-       all_that_fit(choices_of(config, plan), config.plan.device_memory, device)) {
-    if (sizes.of(one).host > config.plan.host_memory) continue;
+  for (const Placement& one : within_budgets(config, plan, sizes)) {
     const double seconds = steps.seconds(one);
     if (best && seconds >= least) continue;
     best = one;
@@ -303,11 +323,7 @@ bool fits(const Config& asked, const Machine& machine) {
       return true;
     }
     Sizes sizes(config, plan, 1);
-    const auto device = [&](const Placement& one) { return sizes.of(one).device; };
-    for (const Placement& one :
-         all_that_fit(choices_of(config, plan), config.plan.device_memory, device))
-      if (sizes.of(one).host <= config.plan.host_memory) return true;
-    return false;
+    return !within_budgets(config, plan, sizes).empty();
   } catch (const Error&) {
     return false;
   }

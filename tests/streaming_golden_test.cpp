@@ -1,0 +1,202 @@
+// Where numbers live, how a step is cut and what is made again changes no bit: every pair of values
+// of these factors ends in the digest that the first executor gave, which kept all on the device.
+//
+// The rules of validity: passes are of the layer-major schedule; slots matter where something
+// streams; GPT-J has no tied form; moments in 8 bits go with weights in bf16.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <fstream>
+#include <sstream>
+
+#include "support/machine.h"
+
+namespace sluice {
+namespace {
+
+using namespace testing_support;
+
+constexpr int micro_batches = 6, blocks = 6, steps = 20;
+
+struct Golden {
+  std::string precision, state, gradients, family, tied, weights, optimizer, loss;
+};
+
+std::vector<Golden> read_goldens() {
+  std::vector<Golden> out;
+  std::ifstream file(SLUICE_SOURCE_DIR "/tests/goldens/streaming.tsv");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with('#')) continue;
+    std::istringstream fields(line);
+    Golden& g = out.emplace_back();
+    fields >> g.precision >> g.state >> g.gradients >> g.family >> g.tied >> g.weights >>
+        g.optimizer >> g.loss;
+  }
+  return out;
+}
+
+const std::vector<const char*> homes{
+    "device",
+    "host",
+    "disk",
+    "weights=host",
+    "optimizer=disk",
+    "gradients=host",
+    "optimizer=host,gradients=host",
+    "optimizer=disk,gradients=host,weights@0-2=host",
+    "host,weights@0-1=device,optimizer@2-3=disk,gradients@5=device"};
+const std::vector<int> slots{2, 3, 5};
+const std::vector<int> passes{0, 1, 2, 3};  // 0: micro-batch-major
+const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
+
+// One value of each factor; the first is a line of the goldens.
+constexpr int factors = 5;
+using Case = std::array<std::size_t, factors>;
+
+std::array<std::size_t, factors> sizes(std::size_t goldens) {
+  return {goldens, homes.size(), slots.size(), passes.size(), recomputes.size()};
+}
+
+bool is_valid(const Case& c) { return c[1] != 0 || c[2] == 0; }
+
+template <class Visit>
+void each_case(std::size_t goldens, Visit visit) {
+  const auto size = sizes(goldens);
+  Case c{};
+  for (c[0] = 0; c[0] < size[0]; ++c[0])
+    for (c[1] = 0; c[1] < size[1]; ++c[1])
+      for (c[2] = 0; c[2] < size[2]; ++c[2])
+        for (c[3] = 0; c[3] < size[3]; ++c[3])
+          for (c[4] = 0; c[4] < size[4]; ++c[4])
+            if (is_valid(c)) visit(c);
+}
+
+// The pairs of values in a case, numbered.
+std::array<std::size_t, factors*(factors - 1) / 2> pairs_of(const Case& c) {
+  std::array<std::size_t, factors*(factors - 1) / 2> out{};
+  std::size_t next = 0;
+  for (std::size_t a = 0; a < factors; ++a)
+    for (std::size_t b = a + 1; b < factors; ++b, ++next)
+      out[next] = (next * 64 + c[a]) * 64 + c[b];
+  return out;
+}
+
+// Cases until every pair that a valid case has was seen: always the one that has most new ones.
+std::vector<Case> pairwise(std::size_t goldens) {
+  std::vector<char> open(factors * factors * 64 * 64, 0);
+  std::size_t left = 0;
+  each_case(goldens, [&](const Case& c) {
+    for (const std::size_t pair : pairs_of(c))
+      if (!open[pair]) open[pair] = 1, ++left;
+  });
+  std::vector<Case> out;
+  while (left > 0) {
+    Case best{};
+    int most = 0;
+    each_case(goldens, [&](const Case& c) {
+      int found = 0;
+      for (const std::size_t pair : pairs_of(c)) found += open[pair];
+      if (found > most) best = c, most = found;
+    });
+    for (const std::size_t pair : pairs_of(best))
+      if (open[pair]) open[pair] = 0, --left;
+    out.push_back(best);
+  }
+  return out;
+}
+
+MachineSpec spec_of(const Golden& golden, const Case& c) {
+  MachineSpec out;
+  ModelConfig& m = out.model;
+  m.family = golden.family;
+  m.layers = blocks;
+  m.width = 36;
+  m.heads = 3;
+  m.context = 24;
+  m.vocab = 67;
+  m.init_std = 0.1;
+  m.dropout = 0.1;
+  m.tied = golden.tied == "tied";
+  if (m.family == "gptj") m.rotary = 4;
+  out.optim.eps = 1e-5;
+  out.optim.freeze = m.family == "gptj" ? "*.attn.v_proj.weight" : "*.mlp.c_fc.weight";
+  out.numerics = {.precision = golden.precision == "bf16" ? DType::bf16 : DType::f32,
+                  .state = golden.state == "compact" ? StateFormat::compact : StateFormat::exact,
+                  .gradients = golden.gradients == "bf16"   ? GradientFormat::bf16
+                               : golden.gradients == "int8" ? GradientFormat::int8
+                                                            : GradientFormat::f32,
+                  .ema = 0.9,
+                  .seed = 5};
+  out.shape = {2, 17};
+  out.micro_batches = micro_batches;
+  out.head_chunk = 8;
+  out.isa = Isa::avx2;
+  out.homes = homes[c[1]];
+  out.slots = slots[c[2]];
+  out.passes = passes[c[3]];
+  out.recompute = recomputes[c[4]];
+  return out;
+}
+
+// What a line of the goldens says of its model and format.
+struct Outcome {
+  std::string weights, optimizer, loss;
+  bool operator==(const Outcome&) const = default;
+};
+
+Outcome outcome_of(const MachineSpec& spec, int count = steps) {
+  Machine machine(spec);
+  machine.initialize(7);
+  const auto batch = [&](int number) {
+    return Batch::random(2 * micro_batches, 17, spec.model.vocab,
+                         static_cast<std::uint64_t>(number));
+  };
+  double loss = 0;
+  for (int step = 1; step <= count; ++step) {
+    loss = machine.step(batch(100 + step), 1e-3 * step, step).loss;
+    if (step != steps / 2) continue;
+    machine.settle();
+    machine.evaluate(batch(99));
+  }
+  machine.settle();
+  return {fmt::format("{:016x}", machine.digest()), fmt::format("{:016x}", machine.state_digest()),
+          fmt::format("{:.17g}", loss)};
+}
+
+Outcome said_by(const Golden& golden) { return {golden.weights, golden.optimizer, golden.loss}; }
+
+std::string text_of(const Golden& golden, const Case& c) {
+  return fmt::format("{} {} {} {} {}, homes {}, {} slots, {} passes, recompute {}",
+                     golden.precision, golden.state, golden.gradients, golden.family, golden.tied,
+                     homes[c[1]], slots[c[2]], passes[c[3]], name_of(recomputes[c[4]]));
+}
+
+TEST(StreamingGoldenSlow, EveryPairEndsInTheDigestOnFile) {
+  const std::vector<Golden> goldens = read_goldens();
+  ASSERT_EQ(goldens.size(), 27u);  // 9 formats x 3 models
+  const std::vector<Case> cases = pairwise(goldens.size());
+  EXPECT_GE(cases.size(), goldens.size() * homes.size());
+  for (const Case& c : cases)
+    EXPECT_EQ(outcome_of(spec_of(goldens[c[0]], c)), said_by(goldens[c[0]]))
+        << text_of(goldens[c[0]], c);
+  // A step less, another format: other digests.
+  EXPECT_NE(outcome_of(spec_of(goldens[0], cases[0]), steps - 1), said_by(goldens[0]));
+  EXPECT_NE(outcome_of(spec_of(goldens[1], cases[0])), said_by(goldens[0]));
+}
+
+// Every valid case of the format that most runs use.
+TEST(StreamingGoldenAll, ExactWithFloat32GradientsInEveryWay) {
+  const std::vector<Golden> goldens = read_goldens();
+  int count = 0;
+  each_case(goldens.size(), [&](const Case& c) {
+    const Golden& golden = goldens[c[0]];
+    if (golden.precision != "bf16" || golden.state != "exact" || golden.gradients != "float32")
+      return;
+    EXPECT_EQ(outcome_of(spec_of(golden, c)), said_by(golden)) << text_of(golden, c);
+    ++count;
+  });
+  EXPECT_EQ(count, 3 * (8 * 3 + 1) * 4 * 3);
+}
+
+}  // namespace
+}  // namespace sluice

@@ -42,6 +42,9 @@ class Timed final : public Backend {
   void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
     below_.copy_out(host, device, bytes);
   }
+  void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+    below_.copy_within(to, from, bytes);
+  }
   void run(const Op& op, const Frame& frame) override {
     const Clock::time_point begin = Clock::now();
     below_.run(op, frame);

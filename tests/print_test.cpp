@@ -15,6 +15,7 @@ namespace sluice {
 namespace {
 
 using testing::tiny_programs;
+using testing::TinyPlan;
 
 std::string text_of(const std::string& path) {
   std::ifstream file(path);
@@ -58,6 +59,21 @@ TEST(Print, a_graph_says_values_and_ops) {
            "wte                          f32   [V128 D32]                 weight of the embedding",
        })
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+}
+
+TEST(Print, spilled_stashes_have_slots) {
+  TinyPlan plan{.micro_batches = 2};
+  plan.spill = true;
+  plan.slots = 2;
+  const ProgramSet set = tiny_programs(plan);
+  const std::string text = print_program(set, set.named("steady"));
+  for (const char* word :
+       {"leave stash block 0 micro 0", "stash slot 0 -> host", "keep stash block 1 micro 0",
+        "carry -> stash slot 1", "fetch stash block 0 micro 0", "host -> stash slot 0"})
+    EXPECT_NE(text.find(word), std::string::npos) << word << "\n" << text;
+  const std::string memory = print_memory(set);
+  EXPECT_NE(memory.find("on the host"), std::string::npos) << memory;
+  EXPECT_EQ(memory.substr(memory.find("layer")).find(" stash "), std::string::npos) << memory;
 }
 
 TEST(Print, memory_adds_up) {

@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <set>
 
-#include "program/happens_before.h"
-#include "program/validate.h"
+#include "mutants.h"
 #include "tiny_models.h"
 
 namespace sluice {
 namespace {
 
+using testing::Mutants;
 using testing::tiny_programs;
 using testing::TinyPlan;
 
@@ -23,31 +23,6 @@ TinyPlan plan_of(const std::string& family, int passes, const std::string& homes
   out.homes = homes;
   out.slots = slots;
   return out;
-}
-
-bool refused(const ProgramSet& set, const Program& program) {
-  for (const Program& before : set.programs) {
-    if (before.ends_settled != program.begins_settled) continue;
-    try {
-      validate(set, before, program);
-    } catch (const Error&) {
-      return true;
-    }
-  }
-  return false;
-}
-
-// Whether `program`, without a wait of `action` for `other`, still runs it behind that one.
-bool implied(const ProgramSet& set, const Program& program, int action, const Wait& wait) {
-  for (const Program& before : set.programs) {
-    if (before.ends_settled != program.begins_settled) continue;
-    const HappensBefore order(before, program);
-    const int first = static_cast<int>(before.actions.size());
-    const int other =
-        wait.action >= 0 ? wait.action + first : before.marks[static_cast<std::size_t>(wait.mark)];
-    if (other >= 0 && !order.ordered(other, action + first)) return false;
-  }
-  return true;
 }
 
 TEST(StreamingProgram, EveryCombinationIsValid) {
@@ -65,56 +40,26 @@ TEST(StreamingProgram, EveryCombinationIsValid) {
   EXPECT_EQ(programs, 2 * 3 * 2 * 8 * 5);
 }
 
-struct Mutants {
-  int refused = 0, others = 0;
-  bool operator==(const Mutants&) const = default;
-};
-
-Mutants without_each_wait(const char* homes) {
+// Of both families and both kinds of step.
+template <class Count>
+Mutants of_all(const char* homes, Count count) {
   Mutants out;
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1}) {
+      SCOPED_TRACE(fmt::format("{} {}", family, passes));
       const ProgramSet set = tiny_programs(plan_of(family, passes, homes, 2));
-      const Program& steady = set.named("steady");
-      for (std::size_t a = 0; a < steady.actions.size(); ++a)
-        for (std::size_t w = 0; w < steady.actions[a].waits.size(); ++w) {
-          Program cut = steady;
-          auto& waits = cut.actions[a].waits;
-          const Wait wait = waits[w];
-          waits.erase(waits.begin() + static_cast<std::ptrdiff_t>(w));
-          const bool seen = refused(set, cut);
-          ++(seen ? out.refused : out.others);
-          EXPECT_TRUE(seen || implied(set, cut, static_cast<int>(a), wait))
-              << family << " " << passes << " " << steady.action_name(static_cast<int>(a));
-        }
+      const Mutants found = count(set, set.named("steady"));
+      out.refused += found.refused;
+      out.implied += found.implied;
     }
   return out;
 }
+
+Mutants without_each_wait(const char* homes) { return of_all(homes, testing::without_waits); }
 
 TEST(StreamingProgram, AWaitIsNeededOrImplied) {
   EXPECT_EQ(without_each_wait("host"), (Mutants{118, 46}));
   EXPECT_EQ(without_each_wait("disk"), (Mutants{268, 68}));
-}
-
-// The program without an action; who waited for it waits for what it waited for.
-Program without(const Program& program, int dropped) {
-  Program out = program;
-  const std::vector<Wait> inherited = out.actions[static_cast<std::size_t>(dropped)].waits;
-  out.actions.erase(out.actions.begin() + dropped);
-  const auto moved = [&](int action) { return action > dropped ? action - 1 : action; };
-  for (Action& action : out.actions) {
-    std::vector<Wait> waits;
-    for (const Wait& wait : action.waits) {
-      if (wait.action == dropped)
-        waits.insert(waits.end(), inherited.begin(), inherited.end());
-      else
-        waits.push_back(wait);
-    }
-    for (Wait& wait : waits) wait.action = moved(wait.action);
-    action.waits = waits;
-  }
-  for (int& action : out.marks) action = action == dropped ? -1 : moved(action);
-  return out;
 }
 
 int drop_each_copy(const char* homes) {
@@ -126,19 +71,13 @@ int drop_each_copy(const char* homes) {
       for (int a = 0; a < static_cast<int>(steady.actions.size()); ++a) {
         const Action& action = steady.actions[static_cast<std::size_t>(a)];
         if (!action.copies()) continue;
-        ProgramSet mutant = set;
-        Program& cut = mutant.programs[static_cast<std::size_t>(set.index_of("steady"))];
-        cut = without(steady, a);
-        bool seen = refused(mutant, cut);
-        // What the dropped copy should have brought may be missed by the next program only.
-        for (const Program& next : mutant.programs) seen = seen || refused(mutant, next);
+        const bool seen = testing::is_missed(set, "steady", a);
         // What has a slot for itself lies there from step to step: optimizer state need not come
-        // again, but the first step of a run has not brought it (without the fetch, a read brings
-        // something to nobody, which is refused); weights need not be on disk before a flush.
-        const bool alone = set.residency->slot(action.layer, action.kind) == 1 &&
-                           (set.memory.disk_bytes() == 0
-                                ? action.kind == Kind::optimizer && action.phase == Phase::fetch
-                                : action.kind == Kind::weights && action.phase == Phase::write);
+        // again, but the first step of a run has not brought it; weights need not be on disk before
+        // a flush.
+        const bool alone = ((action.kind == Kind::optimizer && action.phase == Phase::fetch) ||
+                            (action.kind == Kind::weights && action.phase == Phase::write)) &&
+                           set.residency->slot(action.layer, action.kind) == 1;
         EXPECT_NE(seen, alone) << family << " " << passes << " " << steady.action_name(a);
         ++dropped;
       }
@@ -153,29 +92,9 @@ TEST(StreamingProgram, EveryCopyIsNeeded) {
 
 // A slot or a batch is given back one action of its lane too early.
 Mutants with_early_releases(const char* homes) {
-  Mutants out;
-  for (const char* family : {"gpt2", "gptj"})
-    for (const int passes : {0, 1}) {
-      const ProgramSet set = tiny_programs(plan_of(family, passes, homes, 2));
-      const Program& steady = set.named("steady");
-      for (std::size_t a = 0; a < steady.actions.size(); ++a)
-        for (std::size_t w = 0; w < steady.actions[a].waits.size(); ++w) {
-          const Wait wait = steady.actions[a].waits[w];
-          if (!steady.actions[a].copies() || wait.action < 0) continue;
-          int earlier = wait.action - 1;
-          const Lane lane = steady.actions[static_cast<std::size_t>(wait.action)].lane;
-          while (earlier >= 0 && steady.actions[static_cast<std::size_t>(earlier)].lane != lane)
-            --earlier;
-          if (earlier < 0) continue;
-          Program early = steady;
-          early.actions[a].waits[w].action = earlier;
-          const bool seen = refused(set, early);
-          EXPECT_TRUE(seen || implied(set, early, static_cast<int>(a), wait))
-              << family << " " << passes << " " << steady.action_name(static_cast<int>(a));
-          ++(seen ? out.refused : out.others);
-        }
-    }
-  return out;
+  return of_all(homes, [](const ProgramSet& set, const Program& program) {
+    return testing::with_early_releases(set, program, true);
+  });
 }
 
 TEST(StreamingProgram, ReleasesAreNotOneActionEarlier) {
@@ -191,7 +110,7 @@ TEST(StreamingProgram, MovesWhatTheClosedFormSays) {
         TinyPlan plan = plan_of("gpt2", passes, "host", slots);
         plan.layers = layers;
         const ProgramSet set = tiny_programs(plan);
-        std::array<std::int64_t, blob_kinds> in{}, out{};
+        std::array<std::int64_t, copied_kinds> in{}, out{};
         for (const Action& action : set.named("steady").actions) {
           if (action.phase == Phase::fetch)
             in[static_cast<std::size_t>(action.kind)] += action.bytes;
@@ -224,7 +143,7 @@ TEST(StreamingProgram, MovesTheSameBlobsFromAndToDisk) {
     TinyPlan plan = plan_of("gpt2", passes, "disk,weights=host,gradients@0=device", 2);
     plan.layers = 7;
     const ProgramSet set = tiny_programs(plan);
-    std::array<int, blob_kinds> fetched{}, left{}, read{}, written{};
+    std::array<int, copied_kinds> fetched{}, left{}, read{}, written{};
     for (const Action& action : set.named("steady").actions) {
       if (action.kind == Kind::count) continue;
       const auto k = static_cast<std::size_t>(action.kind);

@@ -50,6 +50,27 @@ TEST(StreamingRunSlow, BudgetsChangeNoBits) {
   EXPECT_FALSE(std::filesystem::exists(tiny.path("run")));
 }
 
+// What backward needs of forward may wait on the host: less of the device, the same bits.
+TEST(StreamingRunSlow, ASpilledStashTakesLess) {
+  const TinyRun tiny;
+  const std::string layer_major = "--plan.schedule=layer-major --plan.recompute=block ";
+  const nlohmann::json kept = plan_with(tiny, layer_major + "--plan.stash=kept");
+  const nlohmann::json spilled = plan_with(tiny, layer_major + "--plan.stash=spilled");
+  EXPECT_EQ(kept.at("stash"), "kept");
+  EXPECT_EQ(spilled.at("stash"), "spilled");
+  EXPECT_LT(spilled.at("device"), kept.at("device"));
+  EXPECT_GT(spilled.at("memory").at("host"), kept.at("memory").at("host"));
+  EXPECT_LT(spilled.at("least").at("device"), kept.at("least").at("device"));
+  EXPECT_EQ(plan_with(tiny, "--plan.recompute=block").at("least").at("device"),
+            spilled.at("least").at("device"));
+  EXPECT_EQ(kept.at("copies").at("stash").at("in"), 0);
+  EXPECT_GT(spilled.at("copies").at("stash").at("in"), 0);
+  tiny.train("kept", six_blocks + (" " + layer_major));
+  tiny.train("spilled", six_blocks + (" --plan.stash=spilled " + layer_major));
+  EXPECT_EQ(tiny.digest("spilled"), tiny.digest("kept"));
+  EXPECT_EQ(tiny.tensors("spilled"), tiny.tensors("kept"));
+}
+
 // A run goes on under another budget, and under none.
 TEST(StreamingRunSlow, AResumeMayHaveAnotherBudget) {
   const TinyRun tiny;

@@ -19,6 +19,7 @@ struct Case {
   std::string homes;
   int slots, passes;  // passes 0: micro-batch-major
   Recompute recompute;
+  bool spilled;
   StateFormat state;
   GradientFormat gradients;
   const char* family;
@@ -49,6 +50,7 @@ MachineSpec spec_of(const Case& c) {
   out.slots = c.slots;
   out.passes = c.passes;
   out.recompute = c.recompute;
+  out.spill_stash = c.spilled;
   out.poison = true;
   return out;
 }
@@ -97,27 +99,31 @@ const std::vector<std::string> homes{
 const std::vector<int> slots{2, 3, 5}, passes{0, 1, 2, 3};
 const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
 
+constexpr int factors = 5;  // the last one: whether the stash is spilled
+using Choice = std::array<std::size_t, factors>;
+
 // Every pair of values of any two factors: first come, first served over all cases.
 std::vector<Case> pairwise(StateFormat state, GradientFormat gradients, const char* family,
                            bool tied) {
   std::vector<Case> out;
   std::set<std::tuple<int, std::size_t, int, std::size_t>> open;
-  const std::size_t sizes[] = {homes.size(), slots.size(), passes.size(), recomputes.size()};
-  const auto pairs = [&](const std::array<std::size_t, 4>& v, auto visit) {
-    for (int a = 0; a < 4; ++a)
-      for (int b = a + 1; b < 4; ++b)
+  const std::size_t sizes[] = {homes.size(), slots.size(), passes.size(), recomputes.size(), 2};
+  const auto pairs = [&](const Choice& v, auto visit) {
+    for (int a = 0; a < factors; ++a)
+      for (int b = a + 1; b < factors; ++b)
         visit(std::tuple{a, v[static_cast<std::size_t>(a)], b, v[static_cast<std::size_t>(b)]});
   };
   const auto each = [&](auto visit) {
-    std::array<std::size_t, 4> v{};
+    Choice v{};
     for (v[0] = 0; v[0] < sizes[0]; ++v[0])
       for (v[1] = 0; v[1] < sizes[1]; ++v[1])
         for (v[2] = 0; v[2] < sizes[2]; ++v[2])
-          for (v[3] = 0; v[3] < sizes[3]; ++v[3]) visit(v);
+          for (v[3] = 0; v[3] < sizes[3]; ++v[3])
+            for (v[4] = 0; v[4] < sizes[4]; ++v[4]) visit(v);
   };
   each([&](const auto& v) { pairs(v, [&](const auto& pair) { open.insert(pair); }); });
   while (!open.empty()) {
-    std::array<std::size_t, 4> best{};
+    Choice best{};
     int most = 0;
     each([&](const auto& v) {
       int found = 0;
@@ -125,20 +131,21 @@ std::vector<Case> pairwise(StateFormat state, GradientFormat gradients, const ch
       if (found > most) best = v, most = found;
     });
     pairs(best, [&](const auto& pair) { open.erase(pair); });
-    out.push_back({homes[best[0]], slots[best[1]], passes[best[2]], recomputes[best[3]], state,
-                   gradients, family, tied});
+    out.push_back({homes[best[0]], slots[best[1]], passes[best[2]], recomputes[best[3]],
+                   best[4] == 1, state, gradients, family, tied});
   }
   return out;
 }
 
 void expect_same_bits(StateFormat state, GradientFormat gradients, const char* family, bool tied) {
   const Outcome resident =
-      outcome_of({"device", 3, 0, Recompute::none, state, gradients, family, tied});
+      outcome_of({"device", 3, 0, Recompute::none, false, state, gradients, family, tied});
   const std::vector<Case> cases = pairwise(state, gradients, family, tied);
   EXPECT_GE(cases.size(), 40u);  // homes x passes
   for (const Case& c : cases)
-    EXPECT_EQ(outcome_of(c), resident) << c.homes << ", " << c.slots << " slots, " << c.passes
-                                       << " passes, recompute " << name_of(c.recompute);
+    EXPECT_EQ(outcome_of(c), resident)
+        << c.homes << ", " << c.slots << " slots, " << c.passes << " passes, recompute "
+        << name_of(c.recompute) << (c.spilled ? ", spilled" : "");
   EXPECT_NE(outcome_of(cases.back(), 5), resident);
 }
 

@@ -17,12 +17,15 @@ struct TinyPlan {
   int layers = 2;
   std::string homes = "device";
   int slots = 3;
+  bool spill = false;
+  GradientFormat gradients = GradientFormat::f32;
 };
 
 inline ProgramSet tiny_programs(const TinyPlan& plan) {
   TrainingOptions options;
   options.shape = {2, 16};
   options.head_chunk = 8;
+  options.numerics.gradients = plan.gradients;
   options.build.micro_batches = plan.micro_batches;
   options.build.passes = plan.passes;
   options.build.eval_micro_batches = 2;
@@ -31,6 +34,8 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.build.workers.threads = plan.threads;
   options.build.homes = parse_homes(plan.homes, plan.layers);
   options.build.homes.slots.fill(plan.slots);
+  options.build.spill_stash = plan.spill;
+  options.build.stash_slots = plan.slots;
   options.sample_rows = plan.sample_rows;
   ModelConfig model = tiny_model(plan.family);
   model.layers = plan.layers;

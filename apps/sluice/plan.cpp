@@ -128,6 +128,44 @@ std::string flops_text(const Config& config) {
   return out;
 }
 
+const char* stash_of(const Plan& plan) { return plan.spill_stash ? "spilled" : "kept"; }
+
+// Bytes that a steady step copies to the device and from it, by what they are.
+struct Traffic {
+  std::array<std::int64_t, copied_kinds> in{}, out{};
+
+  explicit Traffic(const Program& program) {
+    for (const Action& action : program.actions) {
+      if (action.phase == Phase::fetch) in[static_cast<std::size_t>(action.kind)] += action.bytes;
+      if (action.phase == Phase::leave) out[static_cast<std::size_t>(action.kind)] += action.bytes;
+    }
+  }
+};
+
+std::string traffic_text(const Program& program) {
+  const Traffic traffic(program);
+  std::string text;
+  for (int k = 0; k < copied_kinds; ++k) {
+    const auto at = static_cast<std::size_t>(k);
+    if (traffic.in[at] + traffic.out[at] > 0)
+      text +=
+          fmt::format("{}{} {} in, {} out", text.empty() ? "" : "; ", name_of(static_cast<Kind>(k)),
+                      human_bytes(traffic.in[at]), human_bytes(traffic.out[at]));
+  }
+  return text.empty() ? "" : fmt::format("copies of a step: {}\n", text);
+}
+
+nlohmann::json traffic_json(const Program& program) {
+  const Traffic traffic(program);
+  nlohmann::json out;
+  for (int k = 0; k < copied_kinds; ++k) {
+    const auto at = static_cast<std::size_t>(k);
+    const std::string name(name_of(static_cast<Kind>(k)));
+    out[name] = {{"in", traffic.in[at]}, {"out", traffic.out[at]}};
+  }
+  return out;
+}
+
 nlohmann::json disk_json(const DiskUse& disk) {
   return {{"scratch", disk.scratch},
           {"checkpoint", disk.checkpoint},
@@ -152,11 +190,11 @@ std::string placement_text(const Planned& planned) {
   const Plan& plan = planned.plan;
   const MemoryMap& memory = planned.programs.memory;
   std::string out = fmt::format(
-      "homes: {}; {}, recompute {}\n", plan.homes,
+      "homes: {}; {}, recompute {}, stash {}\n", plan.homes,
       plan.passes == 0
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
-      name_of(plan.recompute));
+      name_of(plan.recompute), stash_of(plan));
   out += fmt::format("at rest: {:.3f} bytes a parameter\n",
                      static_cast<double>(at_rest_bytes(planned.programs)) /
                          static_cast<double>(planned.programs.model->parameters()));
@@ -166,6 +204,7 @@ std::string placement_text(const Planned& planned) {
                   human_bytes(memory.total()), memory.total(), human_bytes(least.device),
                   least.device, human_bytes(least.host),
                   least.disk == 0 ? "" : fmt::format(" and {} on disk", human_bytes(least.disk)));
+  out += traffic_text(planned.programs.named("steady"));
   return out + disk_text(planned.disk);
 }
 
@@ -207,12 +246,14 @@ int run(const Options& options, Context& context) {
           {{"device", planned.least.device},
            {"host", planned.least.host},
            {"disk", planned.least.disk}}},
+         {"copies", traffic_json(planned.programs.named("steady"))},
          {"disk", disk_json(planned.disk)},
          {"at_rest", at_rest_bytes(planned.programs)},
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
          {"slots", planned.plan.slots},
          {"recompute", name_of(planned.plan.recompute)},
+         {"stash", stash_of(planned.plan)},
          {"micro_batch", planned.plan.micro_batch},
          {"micro_batches", planned.plan.micro_batches},
          {"later_micro_batches", planned.plan.later_micro_batches},

@@ -1,8 +1,8 @@
 // A backend runs ops and owns memory of one device. It has no policy: what runs when, and where
 // every value lies, is decided by the program.
 //
-// Threads: run() is called by one lane at a time (the compute lane); copy_in() and copy_out() by a
-// lane each.
+// Threads: run() is called by one lane at a time (the compute lane); copy_within() with it;
+// copy_in() and copy_out() by a lane each.
 #pragma once
 
 #include <cstddef>
@@ -41,6 +41,8 @@ class Backend {
   // From host memory to the device, and back.
   virtual void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) = 0;
   virtual void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) = 0;
+  // From one place of the device to another.
+  virtual void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
 };
 
 }  // namespace sluice

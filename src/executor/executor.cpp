@@ -42,7 +42,7 @@ struct Executor::State {
   std::byte* arena = nullptr;
   std::byte* host = nullptr;
   std::vector<LoadedProgram> loaded;
-  std::array<Window, blob_kinds> windows;  // on blobs at home on disk
+  std::array<Window, copied_kinds> windows;  // on blobs at home on disk
 
   std::array<Run, queue_capacity> queue;
   std::atomic<std::int64_t> queued = 0;  // runs enqueued so far; run i lies in queue[i % capacity]
@@ -159,6 +159,8 @@ void Executor::State::delay(const Action& action) const {
 }
 
 void Executor::State::copy(const Run& run, const Action& action) {
+  if (action.phase == Phase::keep)
+    return backend.copy_within(at(action.to), at(action.from), action.bytes);
   const bool writes = action.phase == Phase::write;
   const std::int64_t disk = set->memory.begin(Tier::disk);
   std::byte* const to = writes ? nullptr : at(action.to);
@@ -250,13 +252,11 @@ void Executor::State::open_windows() {
   if (memory.disk_bytes() == 0 || arena == nullptr) return;
   require(options.scratch != nullptr && options.scratch->bytes() >= memory.disk_bytes(),
           [] { return Error("blobs are at home on disk, and there is no room for them"); });
-  for (int k = 0; k < blob_kinds; ++k) {
-    const auto kind = static_cast<Kind>(k);
+  for (const Kind kind : owned_kinds)
     if (set->residency->stagings(kind) > 0)
-      windows[static_cast<std::size_t>(k)] =
+      windows[static_cast<std::size_t>(kind)] =
           Window(*options.scratch, host + set->residency->staging_in(kind, 0),
                  set->residency->slot_bytes(kind));
-  }
 }
 
 Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const> staging) {

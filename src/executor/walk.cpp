@@ -13,6 +13,7 @@ using Clock = std::array<std::int64_t, lanes>;  // per lane: actions that have s
 constexpr Base blob_bases[] = {Base::weights,
                                Base::gradients,
                                Base::optimizer,
+                               Base::packed,
                                Base::derived,
                                Base::lent_weights,
                                Base::lent_gradients,
@@ -24,8 +25,19 @@ constexpr Base blob_bases[] = {Base::weights,
                                Base::dx,
                                Base::dy};
 
-// What a place holds.
-enum class Holds : std::uint8_t { weights, gradients, optimizer, derived, batch, stash, x, dx };
+// What a place holds: first what layers own, as Kind numbers it.
+enum class Holds : std::uint8_t {
+  weights,
+  gradients,
+  optimizer,
+  packed,
+  derived,
+  batch,
+  stash,
+  x,
+  dx
+};
+constexpr std::size_t versioned = 4;  // those that have versions of their own
 
 struct Meant {
   Holds what = Holds::weights;
@@ -38,7 +50,7 @@ bool leads_to_layer(Base base) { return base == Base::y || base == Base::dy; }
 
 std::string_view name_of(Holds what) {
   static constexpr std::string_view names[] = {
-      "weights", "gradients", "optimizer state", "packed weights",
+      "weights", "gradients", "optimizer state", "packed gradients",          "packed weights",
       "batch",   "stash",     "activation",      "gradient of the activation"};
   return names[static_cast<std::size_t>(what)];
 }
@@ -53,6 +65,8 @@ Holds holds(Base base) {
       return Holds::gradients;
     case Base::optimizer:
       return Holds::optimizer;
+    case Base::packed:
+      return Holds::packed;
     case Base::derived:
     case Base::lent_derived:
       return Holds::derived;
@@ -123,13 +137,30 @@ struct Site {
   Site() { reader.fill(-1); }
 };
 
+// What a spilled stash is made of.
+struct Spilled {
+  bool values = false;      // of its own
+  std::int64_t input = -1;  // where in it the layer's input lies; -1: it does not
+};
+
 struct Prepared {
   explicit Prepared(const Program& program, Workers workers) : at(program, nullptr, workers) {
     for (const OpList& list : program.lists)
       uses.push_back(uses_of(list, program.model->of(list.kind).types(), workers));
+    const Action* kept = nullptr;  // the move of an input that came last
+    for (const Action& action : program.actions) {
+      if (action.phase == Phase::keep) kept = &action;
+      if (action.phase != Phase::forward) continue;
+      Spilled& one = spilled[static_cast<std::size_t>(program.list_of(action).kind)];
+      for (const Use& use : uses[static_cast<std::size_t>(action.list)].uses)
+        one.values |= use.base == Base::stash && use.writes;
+      if (kept != nullptr && kept->layer == action.layer)
+        one.input = kept->to - action.at[Base::stash];
+    }
   }
   LoadedProgram at;
   std::vector<ListUses> uses;
+  std::array<Spilled, layer_kinds> spilled;  // by layer kind
 };
 
 }  // namespace
@@ -139,8 +170,8 @@ struct Walker::State {
   const ProgramSet& set;
   std::vector<std::unique_ptr<Prepared>> loaded;  // made at the first run
   WalkCounts counts;
-  std::unordered_map<std::int64_t, Site> places;    // by kind of place and offset
-  std::array<std::vector<std::int64_t>, 3> newest;  // version of each layer's blobs
+  std::unordered_map<std::int64_t, Site> places;            // by kind of place and offset
+  std::array<std::vector<std::int64_t>, versioned> newest;  // version of each layer's blobs
   Clock ended{}, base{};            // actions of each lane that were taken; before this run
   std::array<Clock, lanes> joined;  // by lane
   std::vector<Clock> mark_clocks;   // what whoever waits for a mark has joined
@@ -155,7 +186,8 @@ struct Walker::State {
   bool is_ready(const Prepared& from, int action) const;
   void take(Prepared& from);
   void compute(const Prepared& from);
-  void copy();
+  void copy(const Prepared& from);
+  void move(const Meant& meant, std::int64_t from, std::int64_t to);
   void read(Site& place, const Meant& meant);
   void write(Site& place, const Meant& meant);
   void require_free(const Site& place, const Meant& meant) const;
@@ -287,12 +319,22 @@ void Walker::State::compute(const Prepared& from) {
       if (!begins) read(at, meant);
     }
     if (!use.writes) continue;
-    if (meant.what <= Holds::optimizer) ++newest_of(meant);
+    if (meant.what <= Holds::packed) ++newest_of(meant);
     write(at, meant);
   }
 }
 
-void Walker::State::copy() {
+// One place's content to another place.
+void Walker::State::move(const Meant& meant, std::int64_t from, std::int64_t to) {
+  Site& source = place(meant.what, from);
+  read(source, meant);
+  const std::int64_t version = source.version;
+  Site& target = place(meant.what, to);
+  write(target, meant);
+  target.version = version;
+}
+
+void Walker::State::copy(const Prepared& from) {
   const Action& a = action();
   const auto lane = static_cast<std::size_t>(a.lane);
   counts.bytes_of[lane] += a.bytes;
@@ -302,15 +344,18 @@ void Walker::State::copy() {
     return write(place(Holds::batch, a.to), {Holds::batch, -1, a.micro});
   }
   note_extent(a.from, a.bytes);
+  if (a.phase == Phase::keep) {
+    backend.copy_within(nullptr, nullptr, a.bytes);
+    return move({Holds::x, a.layer, a.micro}, a.from, a.to);
+  }
   if (a.phase == Phase::fetch) backend.copy_in(nullptr, nullptr, a.bytes);
   if (a.phase == Phase::leave) backend.copy_out(nullptr, nullptr, a.bytes);
-  const Meant meant{static_cast<Holds>(a.kind), a.layer, -1};
-  Site& source = place(meant.what, a.from);
-  read(source, meant);
-  const std::int64_t version = source.version;
-  Site& target = place(meant.what, a.to);
-  write(target, meant);
-  target.version = version;
+  if (a.kind != Kind::stash) return move({static_cast<Holds>(a.kind), a.layer, -1}, a.from, a.to);
+  const auto kind = static_cast<std::size_t>(program->model->kind_of(a.layer));
+  const Spilled& stash = from.spilled[kind];
+  if (stash.values) move({Holds::stash, a.layer, a.micro}, a.from, a.to);
+  if (stash.input >= 0)
+    move({Holds::x, a.layer, a.micro}, a.from + stash.input, a.to + stash.input);
 }
 
 // Whether all that an action waits for was taken; `now` is then what it has joined.
@@ -336,7 +381,7 @@ void Walker::State::take(Prepared& from) {
                          : clocks[static_cast<std::size_t>(wait.action)]);
   now[lane] = ended[lane];
   if (a.copies())
-    copy();
+    copy(from);
   else
     compute(from);
   ++counts.actions;
@@ -357,7 +402,7 @@ Walker::Walker(Backend& backend, const ProgramSet& set)
   s.mark_clocks.assign(static_cast<std::size_t>(set.marks.count()), Clock{});
   s.loaded.resize(set.programs.size());
   for (int layer = 0; layer < set.model->layer_count(); ++layer)
-    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+    for (const Kind kind : owned_kinds)  // of gradients in two forms, the packed ones
       if (const std::int64_t home = set.residency->home(layer, kind); home >= 0) {
         const std::int64_t tier = set.memory.begin(set.residency->tier(layer, kind));
         Site& site = s.place(static_cast<Holds>(kind), tier + home);

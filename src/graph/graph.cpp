@@ -21,8 +21,9 @@ std::string_view name_of(LayerKind kind) {
 }
 
 std::string_view name_of(ValueKind kind) {
-  static constexpr std::string_view names[] = {"weight", "gradient", "state", "derived",   "batch",
-                                               "global", "cache",    "carry", "activation"};
+  static constexpr std::string_view names[] = {"weight",  "gradient",  "packed", "state",
+                                               "derived", "batch",     "global", "cache",
+                                               "carry",   "activation"};
   return names[static_cast<std::size_t>(kind)];
 }
 

@@ -21,6 +21,7 @@ std::string_view name_of(LayerKind kind);
 enum class ValueKind : std::uint8_t {
   weight,
   gradient,  // float32 accumulator of a weight
+  packed,    // a gradient in the form in which it rests off the device
   state,     // what the optimizer keeps of a weight: remainder, moments, scales, average
   derived,   // remade from a weight at each update; never saved
   batch,     // ids, targets, weights, positions, starts, lengths
@@ -74,6 +75,8 @@ struct LayerGraph {
   std::vector<Op> input_grad;   // I
   std::vector<Op> weight_grad;  // W
   std::vector<Op> norm;         // after the last micro-batch
+  std::vector<Op> packed_norm;  // the same where gradients rest packed, and their packing
+  std::vector<Op> unpack;       // packed gradients, before the update
   std::vector<Op> update;       // AdamW, then derived weights
   std::vector<Op> derive;       // derived weights alone, after weights were loaded
 

@@ -56,6 +56,13 @@ void join_tied(ModelGraphs& model) {
   }
 }
 
+// A gradient that is rounded rests as what it is rounded to; a vector's as it is.
+Id packed_value(LayerGraph& graph, const Parameter& p) {
+  ValueType type = graph[p.gradient].type;
+  if (p.decays) type.dtype = DType::bf16;
+  return graph.add_value("packed." + p.name, type, ValueKind::packed);
+}
+
 // Gradients of one layer: rounded to their format, their squared norms, the update that uses them.
 // Returns how many tensors there are.
 std::int64_t add_layer(LayerGraph& graph, const OptimConfig& config, const Parametrization& scales,
@@ -68,8 +75,15 @@ std::int64_t add_layer(LayerGraph& graph, const OptimConfig& config, const Param
   if (numerics.gradients != GradientFormat::f32 && control == no_value)
     control = graph.add_value("control", table_type(Control::slots), ValueKind::batch);
   std::int32_t index = 0;
+  const bool packs = graph.kind == LayerKind::block && numerics.gradients == GradientFormat::bf16;
+  std::vector<Op> packing;
   for (const Parameter& p : graph.parameters) {
     if (p.frozen) continue;
+    if (packs) {
+      const Id packed = packed_value(graph, p);
+      packing.push_back(Cast{p.gradient, packed});
+      graph.unpack.push_back(Cast{packed, p.gradient});
+    }
     if (numerics.gradients != GradientFormat::f32 && p.decays) {
       RoundGradient round{p.gradient, control, numerics.gradients, numerics.seed};
       round.stream = stream_of(fmt::format("gradient {} {}", name_of(graph.kind), p.name));
@@ -80,6 +94,10 @@ std::int64_t add_layer(LayerGraph& graph, const OptimConfig& config, const Param
     if (p.average != no_value)
       graph.update.push_back(
           Ema{p.weight, p.low, p.average, pending, static_cast<float>(numerics.ema)});
+  }
+  if (packs) {
+    graph.packed_norm = graph.norm;
+    graph.packed_norm.insert(graph.packed_norm.end(), packing.begin(), packing.end());
   }
   graph.update.insert(graph.update.end(), graph.derive.begin(), graph.derive.end());
   return count;

@@ -5,9 +5,9 @@
 namespace sluice {
 
 std::string_view name_of(Phase phase) {
-  static constexpr std::string_view names[] = {"load",       "update",      "derive", "forward",
-                                               "input_grad", "weight_grad", "norm",   "finish",
-                                               "fetch",      "leave",       "read",   "write"};
+  static constexpr std::string_view names[] = {
+      "load",   "update", "derive", "forward", "input_grad", "weight_grad", "norm",
+      "finish", "fetch",  "leave",  "read",    "write",      "unpack",      "keep"};
   return names[static_cast<std::size_t>(phase)];
 }
 

@@ -21,6 +21,8 @@ enum class Phase : std::uint8_t {
   leave,        // and goes back
   read,         // a blob comes from disk to where a fetch finds it
   write,        // and goes back to disk from where it was left
+  unpack,       // packed gradients become float32 again
+  keep,         // a layer's input moves from between the layers into its stash
 };
 std::string_view name_of(Phase phase);
 

@@ -46,7 +46,7 @@ ProcessShape process_shape(const ProgramSet& set, std::int64_t threads,
 MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process) {
   const auto region = [&](Region r) { return set.memory.bytes(r); };
   return {.weights = region(Region::weights),
-          .gradients = region(Region::gradients),
+          .gradients = region(Region::gradients) + region(Region::packed),
           .optimizer = region(Region::optimizer),
           .derived = region(Region::derived),
           .globals = region(Region::globals),
@@ -61,10 +61,14 @@ MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process) {
 }
 
 std::int64_t at_rest_bytes(const ProgramSet& set) {
+  const Residency& residency = *set.residency;
   std::int64_t bytes = 0;
-  for (int layer = 0; layer < set.model->layer_count(); ++layer)
-    for (const Region region : {Region::weights, Region::gradients, Region::optimizer})
-      bytes += set.residency->blob_bytes(set.model->kind_of(layer), region);
+  for (int layer = 0; layer < set.model->layer_count(); ++layer) {
+    const Region gradients =
+        residency.slot(layer, Kind::packed) >= 0 ? Region::packed : Region::gradients;
+    for (const Region region : {Region::weights, gradients, Region::optimizer})
+      bytes += residency.blob_bytes(set.model->kind_of(layer), region);
+  }
   return bytes;
 }
 

@@ -47,7 +47,8 @@ ProcessShape process_shape(const ProgramSet& set, std::int64_t threads,
 // The regions of the map and `process`; total is their sum, padding between regions included.
 MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process);
 
-// What weights, gradients and optimizer state of all layers take where they are at home.
+// What weights, gradients (in the form in which they rest) and optimizer state of all layers take
+// where they are at home.
 std::int64_t at_rest_bytes(const ProgramSet& set);
 
 // {"weights": …, "gradients": …, …, "total": …}

@@ -29,6 +29,8 @@ std::string homes_with(int count, int blocks, int disk) {
   return out;
 }
 
+std::string_view name_of(Stash stash) { return stash == Stash::kept ? "kept" : "spilled"; }
+
 std::string homes_within(const std::string& homes, int blocks, std::int64_t budget,
                          const std::function<std::int64_t(const std::string&)>& bytes) {
   if (bytes(homes) <= budget) return homes;
@@ -55,71 +57,129 @@ std::string homes_within(const std::string& homes, int blocks, std::int64_t budg
 
 namespace {
 
-// With as few blobs off the device as do; none when it does not fit with all of them off.
-std::optional<Placement> fewest_away(const PlacementChoices& choices, Placement placement,
-                                     const std::function<bool(const Placement&)>& fits) {
-  placement.homes = choices.homes;
-  if (!choices.homes.empty()) return fits(placement) ? std::optional(placement) : std::nullopt;
-  // A blob more off the device never takes more of it: look for the fewest.
-  int most = 3 * choices.blocks, too_few = 0;
-  placement.homes = homes_with(most, choices.blocks);
-  if (!fits(placement)) return std::nullopt;
-  while (most - too_few > 1) {
-    const int middle = (most + too_few) / 2;
-    placement.homes = homes_with(middle, choices.blocks);
-    (fits(placement) ? most : too_few) = middle;
+class Search {
+ public:
+  Search(const PlacementChoices& choices, std::int64_t budget, const DeviceBytes& bytes)
+      : choices_(choices), budget_(budget), bytes_(bytes) {}
+
+  std::optional<Placement> first() {
+    const bool never_streams = choices_.homes == "device";
+    if (never_streams || choices_.homes.empty())
+      for (const Stash stash : choices_.stash) {
+        if (auto found = resident(stash)) return found;
+        if (!never_streams) break;  // what spills may stream as well
+      }
+    if (never_streams) return std::nullopt;
+    for (const std::int64_t passes : choices_.passes)
+      for (const Stash stash : choices_.stash)
+        if (auto found = streaming(passes, stash)) return found;
+    return std::nullopt;
   }
-  placement.homes = homes_with(most, choices.blocks);
-  return placement;
-}
 
-}  // namespace
+  std::vector<Placement> all() const {
+    std::vector<Placement> out;
+    for (const Stash stash : choices_.stash)
+      for (const Recompute recompute : choices_.recompute) {
+        const bool resident_first = choices_.homes.empty() && stash == Stash::kept;
+        if (resident_first || choices_.homes == "device")
+          if (auto found = resident(stash, recompute)) out.push_back(*found);
+        if (choices_.homes != "device") add_streaming(stash, recompute, out);
+      }
+    return out;
+  }
 
-std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::int64_t budget,
-                                         const DeviceBytes& bytes) {
-  const auto fits = [&](const Placement& placement) { return bytes(placement) <= budget; };
-  if (choices.homes.empty() || choices.homes == "device")
-    for (const Recompute recompute : choices.recompute) {
-      const Placement resident{choices.resident_passes, "device", choices.slots.front(), recompute};
-      if (fits(resident)) return resident;
-    }
-  if (choices.homes == "device") return std::nullopt;
-  for (const std::int64_t passes : choices.passes)
-    for (const Recompute recompute : choices.recompute)
-      for (const int slots : choices.slots)
-        if (auto found = fewest_away(choices, {passes, "", slots, recompute}, fits)) return found;
-  return std::nullopt;
-}
-
-std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
-                                    const DeviceBytes& bytes) {
-  constexpr int most_passes = 3;  // more passes fetch more and keep more on the device
-  const auto fits = [&](const Placement& placement) { return bytes(placement) <= budget; };
-  std::vector<Placement> out;
-  for (const Recompute recompute : choices.recompute) {
-    if (choices.homes.empty() || choices.homes == "device") {
-      const Placement resident{choices.resident_passes, "device", choices.slots.front(), recompute};
-      if (fits(resident)) out.push_back(resident);
-    }
-    if (choices.homes == "device") continue;
-    for (const int slots : choices.slots) {
+ private:
+  void add_streaming(Stash stash, Recompute recompute, std::vector<Placement>& out) const {
+    constexpr int most_passes = 3;  // more passes fetch more and keep more on the device
+    for (const int slots : choices_.slots) {
       int found = 0;
-      for (const std::int64_t passes : choices.passes) {
-        const auto one = fewest_away(choices, {passes, "", slots, recompute}, fits);
+      for (const std::int64_t passes : choices_.passes) {
+        const auto one = fewest_away({passes, "", slots, recompute, stash});
         if (!one) continue;
         out.push_back(*one);
         if (++found == most_passes) break;
       }
     }
   }
-  return out;
+
+  bool fits(const Placement& placement) const { return bytes_(placement) <= budget_; }
+
+  // Mildest first; of what is spilled, the least that can be.
+  std::vector<Recompute> levels(Stash stash) const {
+    std::vector<Recompute> out = choices_.recompute;
+    if (stash == Stash::spilled) std::reverse(out.begin(), out.end());
+    return out;
+  }
+
+  std::optional<Placement> resident(Stash stash) const {
+    for (const Recompute recompute : levels(stash))
+      if (auto found = resident(stash, recompute)) return found;
+    return std::nullopt;
+  }
+  std::optional<Placement> resident(Stash stash, Recompute recompute) const {
+    for (const int slots : choices_.slots) {
+      const Placement one{choices_.resident_passes, "device", slots, recompute, stash};
+      if (fits(one)) return one;
+      if (stash == Stash::kept) break;  // there are no slots
+    }
+    return std::nullopt;
+  }
+
+  std::optional<Placement> streaming(std::int64_t passes, Stash stash) const {
+    for (const Recompute recompute : levels(stash))
+      for (const int slots : choices_.slots)
+        if (auto found = fewest_away({passes, "", slots, recompute, stash})) return found;
+    return std::nullopt;
+  }
+
+  // With as few blobs off the device as do; none when it does not fit with all of them off. A blob
+  // more off the device never takes more of it. With a kept stash some must leave, else it would
+  // have been resident.
+  std::optional<Placement> fewest_away(Placement placement) const {
+    placement.homes = choices_.homes;
+    if (!choices_.homes.empty()) return fits(placement) ? std::optional(placement) : std::nullopt;
+    int most = 3 * choices_.blocks, too_few = placement.stash == Stash::kept ? 0 : -1;
+    placement.homes = homes_with(most, choices_.blocks);
+    if (!fits(placement)) return std::nullopt;
+    while (most - too_few > 1) {
+      const int middle = (most + too_few) / 2;
+      placement.homes = homes_with(middle, choices_.blocks);
+      (fits(placement) ? most : too_few) = middle;
+    }
+    placement.homes = homes_with(most, choices_.blocks);
+    return placement;
+  }
+
+  const PlacementChoices& choices_;
+  std::int64_t budget_;
+  const DeviceBytes& bytes_;
+};
+
+}  // namespace
+
+std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::int64_t budget,
+                                         const DeviceBytes& bytes) {
+  return Search(choices, budget, bytes).first();
 }
 
-Placement least(const PlacementChoices& choices) {
-  if (choices.homes == "device")
-    return {choices.resident_passes, "device", choices.slots.back(), choices.recompute.back()};
-  return {choices.passes.back(), choices.homes.empty() ? "host" : choices.homes,
-          choices.slots.back(), choices.recompute.back()};
+std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
+                                    const DeviceBytes& bytes) {
+  return Search(choices, budget, bytes).all();
+}
+
+Placement least(const PlacementChoices& choices, const DeviceBytes& bytes) {
+  const bool resident = choices.homes == "device";
+  std::optional<Placement> best;
+  std::int64_t fewest = 0;
+  for (const Stash stash : choices.stash)
+    for (const Recompute recompute : choices.recompute) {
+      const Placement one{resident ? choices.resident_passes : choices.passes.back(),
+                          choices.homes.empty() ? "host" : choices.homes, choices.slots.back(),
+                          recompute, stash};
+      const std::int64_t needed = bytes(one);
+      if (!best || needed <= fewest) best = one, fewest = needed;
+    }
+  return *best;
 }
 
 }  // namespace sluice

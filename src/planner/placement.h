@@ -1,9 +1,10 @@
 // Which blobs leave the device, and how a step is cut, when the device's memory has a budget.
 //
 // The first of these that fits: everything on the device; less kept for backward; blobs streaming
-// from the host, optimizer state first, then gradients, then weights, as few of them as do; more
-// passes, so that fewer micro-batches are alive at once. When host memory has a budget too, blobs
-// that stream go on to disk in the same order, as few as do. Nothing here changes a bit of a
+// from the host, optimizer state first, then gradients, then weights, as few of them as do; the
+// stash spilled to the host, with as little of it as recompute leaves; more passes, so that fewer
+// micro-batches are alive at once. When host memory has a budget too, blobs that stream go on to
+// disk in the same order, as few as do; a spilled stash never does. Nothing here changes a bit of a
 // result. Pure functions, any thread.
 #pragma once
 
@@ -17,11 +18,15 @@
 
 namespace sluice {
 
+enum class Stash : std::uint8_t { kept, spilled };
+std::string_view name_of(Stash stash);
+
 struct Placement {
   std::int64_t passes = 0;  // 0: micro-batch-major
   std::string homes = "device";
   int slots = 3;
   Recompute recompute = Recompute::none;
+  Stash stash = Stash::kept;
   bool operator==(const Placement&) const = default;
 };
 
@@ -34,6 +39,7 @@ struct PlacementChoices {
   std::vector<int> slots;
   std::string homes;                 // a person's; empty: to be chosen
   std::int64_t resident_passes = 0;  // of a step that does not stream
+  std::vector<Stash> stash = {Stash::kept};
 };
 
 // Bytes of the device's memory with a placement.
@@ -42,13 +48,13 @@ using DeviceBytes = std::function<std::int64_t(const Placement&)>;
 // The first placement of at most `budget` bytes. REQUIRES: no list is empty.
 std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::int64_t budget,
                                          const DeviceBytes& bytes);
-// Every placement worth a look for its speed: resident ones that fit; of each recompute level and
-// number of slots the fewest passes that fit, and the next two, with as few blobs off the device as
-// do. REQUIRES: no list is empty.
+// Every placement worth a look for its speed: resident ones that fit; of each recompute level, of a
+// kept and a spilled stash and of each number of slots the fewest passes that fit, and the next
+// two, with as few blobs off the device as do. REQUIRES: no list is empty.
 std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
                                     const DeviceBytes& bytes);
-// The one that takes least.
-Placement least(const PlacementChoices& choices);
+// The one that takes least: for a stash of a few layers that may be to keep it.
+Placement least(const PlacementChoices& choices, const DeviceBytes& bytes);
 
 // The homes of a plan that sends the first `count` blobs of 3 * blocks off the device, and of those
 // the first `disk` to disk.

@@ -91,8 +91,36 @@ TEST(Placement, TheMildestThatFits) {
   EXPECT_EQ(chosen(66), (Placement{1, "host", 2, Recompute::block}));
   EXPECT_EQ(chosen(65), (Placement{2, "host", 2, Recompute::block}));
   EXPECT_EQ(chosen(61), (Placement{6, "host", 2, Recompute::block}));
-  EXPECT_EQ(least(choices()), chosen(61));
+  EXPECT_EQ(least(choices(), bytes), chosen(61));
   EXPECT_EQ(first_that_fits(choices(), 60, bytes), std::nullopt);
+}
+
+// A spilled stash takes so much a slot, however many micro-batches there are.
+std::int64_t bytes_with_spilling(const Placement& p) {
+  if (p.stash == Stash::kept) return bytes(p);
+  Placement none = p;
+  none.recompute = Recompute::block;
+  const std::int64_t at_once = p.passes == 0 ? 1 : 6 / p.passes;
+  const int slot = p.recompute == Recompute::none ? 20 : 1;
+  return bytes(none) - at_once + slot * p.slots;
+}
+
+TEST(Placement, AStashIsSpilledBeforeThereAreMorePasses) {
+  PlacementChoices all = choices();
+  all.stash = {Stash::kept, Stash::spilled};
+  const auto chosen_for = [&](std::int64_t budget) {
+    return first_that_fits(all, budget, bytes_with_spilling).value_or(Placement{-1, "", 0, {}});
+  };
+  EXPECT_EQ(chosen_for(66), (Placement{1, "host", 2, Recompute::block}));
+  EXPECT_EQ(chosen_for(65), (Placement{1, "host", 2, Recompute::block, Stash::spilled}));
+  EXPECT_EQ(chosen_for(62), (Placement{1, "host", 2, Recompute::block, Stash::spilled}));
+  EXPECT_EQ(chosen_for(61), (Placement{6, "host", 2, Recompute::block}));
+  // One micro-batch at a time: two slots are more than its whole stash.
+  EXPECT_EQ(least(all, bytes_with_spilling), chosen_for(61));
+  EXPECT_EQ(first_that_fits(all, 60, bytes_with_spilling), std::nullopt);
+  all.stash = {Stash::spilled};
+  EXPECT_EQ(chosen_for(200), (Placement{0, "device", 3, Recompute::block, Stash::spilled}));
+  EXPECT_EQ(chosen_for(61).passes, -1);
 }
 
 TEST(Placement, WhatAPersonChoseStays) {
@@ -102,7 +130,7 @@ TEST(Placement, WhatAPersonChoseStays) {
             (Placement{1, "optimizer=host", 3, Recompute::none}));
   mine.homes = "device";
   EXPECT_EQ(first_that_fits(mine, 100, bytes), std::nullopt);
-  EXPECT_EQ(least(mine).homes, "device");
+  EXPECT_EQ(least(mine, bytes).homes, "device");
 }
 
 }  // namespace

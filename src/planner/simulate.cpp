@@ -130,7 +130,8 @@ class Simulation {
     out.hidden = tallies_[last].hidden;
     out.waited = tallies_[last].waited;
     for (const Action& action : program_.actions)
-      if (action.copies()) out.bytes[static_cast<std::size_t>(action.lane)] += action.bytes;
+      if (action.copies() && action.lane != Lane::compute)
+        out.bytes[static_cast<std::size_t>(action.lane)] += action.bytes;
     // The lane that the compute lane waits for most, unless that is little.
     const auto most = static_cast<std::size_t>(
         std::max_element(out.waited.begin(), out.waited.end()) - out.waited.begin());
@@ -171,6 +172,12 @@ LaneCosts costs_of(const Machine& machine, const Program& program) {
   for (const Action& action : program.actions) {
     if (!action.copies()) {
       out.seconds.push_back(lists[static_cast<std::size_t>(action.list)]);
+      continue;
+    }
+    if (action.phase == Phase::keep) {  // read and written, on the device
+      const double rate = machine.memory_rate.value;
+      out.seconds.push_back(machine.launch.value +
+                            (rate > 0 ? 2.0 * static_cast<double>(action.bytes) / rate : 0));
       continue;
     }
     const double rate = rate_of(machine, way_of(action.lane));

@@ -35,7 +35,7 @@ struct Simulated {
   double seconds = 0;
   std::array<double, lanes> busy{};         // seconds in which a lane works
   std::array<double, lanes> hidden{};       // of those, while the compute lane works too
-  std::array<std::int64_t, lanes> bytes{};  // copied
+  std::array<std::int64_t, lanes> bytes{};  // copied between tiers
   // Seconds that the compute lane spends waiting for each lane (that one's action ended last).
   std::array<double, lanes> waited{};
   Lane bound = Lane::compute;  // that the step would be shorter without

@@ -1,6 +1,7 @@
 #include "program/accesses.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_set>
 
 namespace sluice {
@@ -13,22 +14,34 @@ Accesses::Accesses(const ProgramSet& set, const Program& before, const Program& 
   mirror_cuts();
 }
 
-// Values are told apart at home as they are in the slot: first in host memory, then on disk.
+// Values are told apart at one end of a copy as they are at the other: what a slot tells apart
+// reaches staging slots and homes, and from a home that two forms or two slots share other slots.
+// Only what a round has cut can cut more in the next.
 void Accesses::mirror_cuts() {
-  const auto sort = [&] {
-    std::sort(cuts_.begin(), cuts_.end());
-    cuts_.erase(std::unique(cuts_.begin(), cuts_.end()), cuts_.end());
+  const auto sort = [](std::vector<std::int64_t>& cuts) {
+    std::sort(cuts.begin(), cuts.end());
+    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
   };
-  sort();
-  for (const Tier tier : {Tier::device, Tier::host}) {
-    const std::vector<std::int64_t> near = cuts_;
-    auto mirror = mirrors_.lower_bound({memory_.begin(tier), 0, 0});
-    for (; mirror != mirrors_.end() && mirror->near < memory_.end(tier); ++mirror) {
-      auto cut = std::lower_bound(near.begin(), near.end(), mirror->near);
-      for (; cut != near.end() && *cut <= mirror->near + mirror->bytes; ++cut, ++looks_)
-        cuts_.push_back(*cut - mirror->near + mirror->far);
+  sort(cuts_);
+  std::vector<std::int64_t> fresh = cuts_, made;
+  while (!fresh.empty()) {
+    made.clear();
+    const auto mirror = [&](std::int64_t from, std::int64_t to, std::int64_t bytes) {
+      auto cut = std::lower_bound(fresh.begin(), fresh.end(), from);
+      for (; cut != fresh.end() && *cut <= from + bytes; ++cut, ++looks_)
+        made.push_back(*cut - from + to);
+    };
+    for (const Mirror& one : mirrors_) {
+      mirror(one.near, one.far, one.bytes);
+      mirror(one.far, one.near, one.bytes);
     }
-    sort();
+    sort(made);
+    fresh.clear();
+    std::set_difference(made.begin(), made.end(), cuts_.begin(), cuts_.end(),
+                        std::back_inserter(fresh));
+    const auto known = static_cast<std::ptrdiff_t>(cuts_.size());
+    cuts_.insert(cuts_.end(), fresh.begin(), fresh.end());
+    std::inplace_merge(cuts_.begin(), cuts_.begin() + known, cuts_.end());
   }
 }
 
@@ -107,7 +120,7 @@ void Accesses::add(int run, const Program& program) {
 
 void Accesses::cut_copy(const Program& program, int index) {
   const Action& action = program.actions[static_cast<std::size_t>(index)];
-  const bool load = action.phase == Phase::load;
+  const bool load = action.phase == Phase::load, keep = action.phase == Phase::keep;
   const bool disk = action.phase == Phase::read || action.phase == Phase::write;
   const bool away = action.phase == Phase::leave || action.phase == Phase::write;
   const auto within = [&](std::int64_t offset, Tier tier) {
@@ -115,8 +128,9 @@ void Accesses::cut_copy(const Program& program, int index) {
   };
   const std::int64_t near = away ? action.from : action.to;
   const std::int64_t far = away ? action.to : action.from;
+  const Tier far_tier = disk ? Tier::disk : keep ? Tier::device : Tier::host;
   require(action.list < 0 && action.bytes > 0 && within(near, disk ? Tier::host : Tier::device) &&
-              (load || within(far, disk ? Tier::disk : Tier::host)),
+              (load || within(far, far_tier)),
           [&] {
             return Error(
                 Exit::internal,
@@ -211,6 +225,7 @@ Touch Accesses::touch_of(const Program& program, const LayerGraph& graph, Id id)
       return means(value.kind, -1, value.name, false);
     case ValueKind::weight:
     case ValueKind::gradient:
+    case ValueKind::packed:
     case ValueKind::state:
     case ValueKind::derived:
       if (value.owner == graph.kind) return means(value.kind, 0, value.name, true);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "program/lists.h"
@@ -24,22 +25,20 @@ class ProgramBuilder {
     program_.batch = plumbing.batch;
   }
 
-  Program build(const std::vector<Scheduled>& schedule, const Shape& shape) {
+  Program build(std::vector<Scheduled> schedule, const Shape& shape) {
+    unpack_before_updates(schedule);
     program_.micro_batches = shape.micro_batches;
     program_.at_once = shape.at_once;
     program_.begins_settled = shape.begins_settled;
     program_.ends_settled = shape.ends_settled;
     program_.marks.assign(static_cast<std::size_t>(set_.marks.count()), -1);
     loaded_.assign(static_cast<std::size_t>(shape.micro_batches), -1);
-    for (std::size_t k = 0; k < fetched_.size(); ++k)
-      fetched_[k].assign(static_cast<std::size_t>(set_.residency->slots(static_cast<Kind>(k))), -1);
+    for (int k = 0; k < copied_kinds; ++k)
+      fetched_[static_cast<std::size_t>(k)].assign(
+          static_cast<std::size_t>(slots(static_cast<Kind>(k))), -1);
     for (const Scheduled& item : schedule)
       if (item.phase != Phase::load) list_of(item);  // lists in the order of their first use
-    const CopySpec copies{set_.residency.get(), model_.layer_count(), shape.begins_settled,
-                          shape.ends_settled, [&](const Scheduled& item) {
-                            return lists_of_[static_cast<std::size_t>(list_of(item))].uses;
-                          }};
-    for (const Stop& stop : with_copies(schedule, copies)) add(stop);
+    for (const Stop& stop : with_copies(schedule, copies_of(schedule))) add(stop);
     claim_batch_slots();
     return std::move(program_);
   }
@@ -49,6 +48,44 @@ class ProgramBuilder {
     bool reads_batch;
     BlobUses uses;
   };
+
+  bool packs(int layer) const {
+    return layer < model_.layer_count() && set_.residency->slot(layer, Kind::packed) >= 0;
+  }
+  void unpack_before_updates(std::vector<Scheduled>& schedule) const {
+    if (!set_.residency->packs()) return;
+    std::vector<Scheduled> out;
+    for (const Scheduled& item : schedule) {
+      if (item.phase == Phase::update && packs(item.layer))
+        out.push_back({Phase::unpack, item.layer, item.micro});
+      out.push_back(item);
+    }
+    schedule = std::move(out);
+  }
+
+  bool spills() const { return backward_ && plumbing_.ring.slots > 0; }
+  int slots(Kind kind) const {
+    return kind == Kind::stash ? plumbing_.ring.slots : set_.residency->slots(kind);
+  }
+
+  CopySpec copies_of(const std::vector<Scheduled>& schedule) {
+    CopySpec out{set_.residency.get(),
+                 [&](const Scheduled& item) {
+                   return lists_of_[static_cast<std::size_t>(list_of(item))].uses;
+                 },
+                 model_.layer_count(),
+                 program_.begins_settled,
+                 program_.ends_settled,
+                 program_.micro_batches,
+                 {},
+                 slots(Kind::stash),
+                 [&](int layer) { return plumbing_.kept_input(model_.kind_of(layer)) >= 0; }};
+    if (spills() && program_.micro_batches > 0)
+      out.stash_slots =
+          stash_slots(schedule, plumbing_.ring.slots, program_.micro_batches, program_.at_once,
+                      [&](int layer) { return plumbing_.stash_bytes(model_.kind_of(layer)) > 0; });
+    return out;
+  }
 
   void add(const Stop& stop) {
     Action action;
@@ -61,10 +98,13 @@ class ProgramBuilder {
         add_load(action);
         break;
       case Phase::fetch:
-        add_fetch(action, stop.kind);
+        add_fetch(action, stop);
         break;
       case Phase::leave:
-        add_leave(action, stop.kind);
+        add_leave(action, stop);
+        break;
+      case Phase::keep:
+        add_keep(action, stop);
         break;
       case Phase::read:
         add_read(action, stop.kind);
@@ -75,8 +115,8 @@ class ProgramBuilder {
       default:
         action.list = list_of(stop.item);
         if (program_.list_of(action).ops.empty()) return;
-        set_bases(action);
-        add_uses(action);
+        set_bases(action, stop.stash);
+        add_uses(action, stop.stash);
         break;
     }
     program_.actions.push_back(std::move(action));
@@ -123,24 +163,40 @@ class ProgramBuilder {
   std::int64_t home(int layer, Kind kind) const {
     return set_.memory.begin(set_.residency->tier(layer, kind)) + set_.residency->home(layer, kind);
   }
-  void set_copy(Action& action, Kind kind) const {
-    action.kind = kind;
-    action.bytes = set_.residency->blob_bytes(LayerKind::block, region_of(kind));
+  std::int64_t in_host(std::int64_t offset) const { return set_.memory.begin(Tier::host) + offset; }
+
+  // Says what is copied, and gives the end that lies in its slot.
+  std::int64_t set_copy(Action& action, const Stop& stop) const {
+    action.kind = stop.kind;
+    if (stop.kind == Kind::stash) {
+      action.slot = stop.stash;
+      action.bytes = plumbing_.of(model_.kind_of(action.layer), true).stash_bytes;
+      return stash_slot(stop.stash);
+    }
+    action.bytes = set_.residency->blob_bytes(LayerKind::block, region_of(stop.kind));
+    return blob(action.layer, region_of(stop.kind));
+  }
+  int slot_of(const Action& action) const {
+    return action.kind == Kind::stash ? action.slot
+                                      : set_.residency->slot(action.layer, action.kind);
   }
 
-  void add_fetch(Action& action, Kind kind) {
+  void add_fetch(Action& action, const Stop& stop) {
     action.lane = Lane::in;
-    set_copy(action, kind);
-    action.to = blob(action.layer, region_of(kind));
-    const int slot = set_.residency->slot(action.layer, kind);
+    const Kind kind = stop.kind;
+    action.to = set_copy(action, stop);
+    const int slot = slot_of(action);
     const int staging = set_.residency->staging(action.layer, kind);
     wait_for_mark(action, set_.marks.used(kind, slot));
     wait_for_mark(action, set_.marks.emptied(kind, slot));
-    if (staging < 0) {
+    if (kind == Kind::stash) {
+      action.from = in_host(own_stash(action.layer, action.micro));
+      wait_for(action, spilled_.at({action.layer, action.micro}));
+    } else if (staging < 0) {
       action.from = home(action.layer, kind);
       wait_for_mark(action, set_.marks.home(kind, action.layer));
     } else {  // right behind its read
-      action.from = set_.memory.begin(Tier::host) + set_.residency->staging_in(kind, staging);
+      action.from = in_host(set_.residency->staging_in(kind, staging));
       wait_for(action, next() - 1);
       mark(set_.marks.fetched(kind, staging)) = next();
     }
@@ -148,18 +204,21 @@ class ProgramBuilder {
   }
 
   // Behind the action that was the last to write.
-  void add_leave(Action& action, Kind kind) {
+  void add_leave(Action& action, const Stop& stop) {
     action.lane = Lane::out;
-    set_copy(action, kind);
-    action.from = blob(action.layer, region_of(kind));
-    const int slot = set_.residency->slot(action.layer, kind);
+    const Kind kind = stop.kind;
+    action.from = set_copy(action, stop);
+    const int slot = slot_of(action);
     const int staging = set_.residency->staging(action.layer, kind);
     wait_for(action, mark(set_.marks.used(kind, slot)));
-    if (staging < 0) {
+    if (kind == Kind::stash) {
+      action.to = in_host(own_stash(action.layer, action.micro));
+      spilled_[{action.layer, action.micro}] = next();
+    } else if (staging < 0) {
       action.to = home(action.layer, kind);
       mark(set_.marks.home(kind, action.layer)) = next();
     } else {  // a write comes right behind it
-      action.to = set_.memory.begin(Tier::host) + set_.residency->staging_out(kind, staging);
+      action.to = in_host(set_.residency->staging_out(kind, staging));
       wait_for_mark(action, set_.marks.written(kind, staging));
     }
     mark(set_.marks.emptied(kind, slot)) = next();
@@ -172,7 +231,7 @@ class ProgramBuilder {
     action.kind = kind;
     action.bytes = set_.residency->slot_bytes(kind);
     action.from = home(action.layer, kind);
-    action.to = set_.memory.begin(Tier::host) + set_.residency->staging_in(kind, staging);
+    action.to = in_host(set_.residency->staging_in(kind, staging));
     wait_for_mark(action, set_.marks.fetched(kind, staging));
     wait_for_mark(action, set_.marks.home(kind, action.layer));
   }
@@ -182,11 +241,30 @@ class ProgramBuilder {
     const int staging = set_.residency->staging(action.layer, kind);
     action.kind = kind;
     action.bytes = set_.residency->slot_bytes(kind);
-    action.from = set_.memory.begin(Tier::host) + set_.residency->staging_out(kind, staging);
+    action.from = in_host(set_.residency->staging_out(kind, staging));
     action.to = home(action.layer, kind);
     wait_for(action, next() - 1);
     mark(set_.marks.written(kind, staging)) = next();
     mark(set_.marks.home(kind, action.layer)) = next();
+  }
+
+  // A layer's input moves into the slot where F and what follows look for it.
+  void add_keep(Action& action, const Stop& stop) {
+    const Id input = model_.of(model_.kind_of(action.layer)).carry_in;
+    action.kind = Kind::stash;
+    action.slot = stop.stash;
+    action.bytes = value_bytes(model_.of(model_.kind_of(action.layer))[input].type);
+    action.from = activation_carry(action.layer, action.micro);
+    action.to = stash_slot(stop.stash) + plumbing_.kept_input(model_.kind_of(action.layer));
+    use_stash(action, stop.stash, true);
+  }
+
+  void use_stash(Action& action, int slot, bool writes) {
+    const int fetch =
+        fetched_[static_cast<std::size_t>(Kind::stash)][static_cast<std::size_t>(slot)];
+    if (fetch >= 0) wait_for(action, fetch);
+    if (writes) wait_until_left(action, set_.marks.emptied(Kind::stash, slot), fetch);
+    mark(set_.marks.used(Kind::stash, slot)) = next();
   }
 
   // Who writes into a slot waits until what lay there has left. Whatever was fetched into the slot
@@ -200,14 +278,15 @@ class ProgramBuilder {
 
   // What a compute action waits for: its batch, what was fetched for it, and, where it overwrites
   // what lay in a slot, that this has left.
-  void add_uses(Action& action) {
+  void add_uses(Action& action, int stash_slot) {
     const Known& known = lists_of_[static_cast<std::size_t>(action.list)];
     if (known.reads_batch) {
       wait_for(action, loaded_[static_cast<std::size_t>(action.micro)]);
       mark(set_.marks.read(program_.slot_of(action.micro))) = next();
     }
+    if (stash_slot >= 0) use_stash(action, stash_slot, action.phase == Phase::forward);
     if (action.phase == Phase::finish) return;
-    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer}) {
+    for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer, Kind::packed}) {
       const int slot = set_.residency->slot(action.layer, kind);
       const BlobUse& use = known.uses.of(kind);
       const bool packed =
@@ -226,18 +305,22 @@ class ProgramBuilder {
 
   // The op list of an action; equal ones are shared.
   int list_of(const Scheduled& item) {
-    const std::pair key{kind_of(item), item.phase};
+    const bool packing = item.phase == Phase::norm && packs(item.layer);
+    const std::tuple key{kind_of(item), item.phase, packing};
     const auto [list, is_new] = lists_.try_emplace(key, static_cast<int>(program_.lists.size()));
     if (is_new) {
       program_.lists.push_back(
-          make_list(plumbing_, *set_.residency, key.first, key.second, backward_));
+          make_list(plumbing_, *set_.residency, kind_of(item), item.phase, backward_, packing));
       const OpList& made = program_.lists.back();
-      lists_of_.push_back({reads_batch(model_.of(key.first), made.ops), uses_of(made)});
+      lists_of_.push_back({reads_batch(model_.of(kind_of(item)), made.ops), uses_of(made)});
+      BlobUse& stash = lists_of_.back().uses.kinds[static_cast<std::size_t>(Kind::stash)];
+      stash.writes = item.phase == Phase::forward;
+      stash.reads = item.phase == Phase::input_grad || item.phase == Phase::weight_grad;
     }
     return list->second;
   }
 
-  void set_bases(Action& action) const {
+  void set_bases(Action& action, int slot) const {
     Bases& at = action.at;
     at[Base::globals] = set_.memory.base(Region::globals);
     at[Base::batch] = slot_offset(action.micro);
@@ -247,6 +330,7 @@ class ProgramBuilder {
     const int lender = layer == 0 ? last : 0;  // a tied weight is lent both ways
     at[Base::weights] = blob(layer, Region::weights);
     at[Base::gradients] = blob(layer, Region::gradients);
+    at[Base::packed] = blob(layer, Region::packed);
     at[Base::optimizer] = blob(layer, Region::optimizer);
     at[Base::derived] = blob(layer, Region::derived);
     at[Base::lent_weights] = blob(lender, Region::weights);
@@ -255,8 +339,8 @@ class ProgramBuilder {
     at[Base::norms] =
         at[Base::globals] + set_.residency->norm_index(layer) * static_cast<int>(sizeof(double));
     at[Base::cache] = cache_offset(layer);
-    if (backward_) at[Base::stash] = stash(layer, action.micro);
-    at[Base::x] = layer == 0 ? -1 : activation(layer, action.micro);
+    if (backward_) at[Base::stash] = slot >= 0 ? stash_slot(slot) : stash(layer, action.micro);
+    at[Base::x] = layer == 0 ? -1 : input(layer, action.micro, slot);
     at[Base::y] = layer == last ? -1 : activation(layer + 1, action.micro);
     at[Base::dx] = layer == 0 ? -1 : carry(action.micro + layer - 1);
     at[Base::dy] = layer == last ? -1 : carry(action.micro + layer);
@@ -271,18 +355,31 @@ class ProgramBuilder {
     return set_.memory.base(Region::batch) + program_.slot_of(micro) * plumbing_.slot_bytes();
   }
 
-  std::int64_t stash(int layer, int micro) const {
-    return set_.memory.base(Region::stash) + plumbing_.stash_base[static_cast<std::size_t>(layer)] +
+  // A stash's own place: in the region or, spilled, in host memory.
+  std::int64_t own_stash(int layer, int micro) const {
+    return plumbing_.stash_base[static_cast<std::size_t>(layer)] +
            micro % program_.at_once * plumbing_.stash_bytes(model_.kind_of(layer));
+  }
+  std::int64_t stash(int layer, int micro) const {
+    return spills() ? -1 : set_.memory.base(Region::stash) + own_stash(layer, micro);
+  }
+  std::int64_t stash_slot(int slot) const {
+    return set_.memory.base(Region::stash) + slot * plumbing_.ring.slot_bytes;
   }
 
   // The input of a layer: written by the layer below straight into the stash that keeps it, or into
-  // a carry when nothing keeps it.
+  // a carry when nothing keeps it, or in another place later (Phase::keep).
   std::int64_t activation(int layer, int micro) const {
-    const LayerGraph& graph = model_.of(model_.kind_of(layer));
-    const Segments& segments = plumbing_.of(graph.kind, backward_);
-    const std::int64_t kept = segments.stash_offset[static_cast<std::size_t>(graph.carry_in)];
-    return kept >= 0 ? stash(layer, micro) + kept : carry(micro + model_.layer_count() - layer);
+    const std::int64_t kept = backward_ ? plumbing_.kept_input(model_.kind_of(layer)) : -1;
+    return kept >= 0 && !spills() ? stash(layer, micro) + kept : activation_carry(layer, micro);
+  }
+  std::int64_t activation_carry(int layer, int micro) const {
+    return carry(micro + model_.layer_count() - layer);
+  }
+  // The same as the layer itself sees it, its stash being in `slot`.
+  std::int64_t input(int layer, int micro, int slot) const {
+    const std::int64_t kept = slot < 0 ? -1 : plumbing_.kept_input(model_.kind_of(layer));
+    return kept >= 0 ? stash_slot(slot) + kept : activation(layer, micro);
   }
 
   // One carry more than there are micro-batches at once: each layer writes into the one that its
@@ -305,10 +402,11 @@ class ProgramBuilder {
   const ModelGraphs& model_;
   bool backward_;
   Program program_;
-  std::map<std::pair<LayerKind, Phase>, int> lists_;
-  std::vector<Known> lists_of_;                       // by list
-  std::vector<int> loaded_;                           // by micro-batch: the action
-  std::array<std::vector<int>, blob_kinds> fetched_;  // by slot
+  std::map<std::tuple<LayerKind, Phase, bool>, int> lists_;
+  std::vector<Known> lists_of_;                         // by list
+  std::vector<int> loaded_;                             // by micro-batch: the action
+  std::array<std::vector<int>, copied_kinds> fetched_;  // by slot
+  std::map<std::pair<int, int>, int> spilled_;          // by layer and micro-batch: the leave
   // By lane: the last action of each lane that it has waited for.
   std::array<std::array<int, lanes>, lanes> joined_ = [] {
     std::array<std::array<int, lanes>, lanes> none;
@@ -378,7 +476,10 @@ struct Foundation {
   static std::shared_ptr<const Residency> share(const ProgramSpec& spec, ProgramSet& set) {
     std::vector<const ModelGraphs*> all{spec.model.get()};
     for (const CachedModel& cached : spec.cached) all.push_back(cached.model.get());
-    return std::make_shared<Residency>(all, spec.options.homes, set.memory);
+    bool one_pass = true;
+    for (const int count : spec.options.all_micro_batches())
+      one_pass = one_pass && spec.options.at_once(count) == count;
+    return std::make_shared<Residency>(all, spec.options.homes, one_pass, set.memory);
   }
 };
 
@@ -396,7 +497,7 @@ ProgramSet build_programs(const ProgramSpec& spec) {
   set.residency = foundation.residency;
   const auto batch_slots =
       static_cast<int>(set.memory.bytes(Region::batch) / plumbing.slot_bytes());
-  set.marks = Marks(batch_slots, *set.residency, spec.model->layer_count());
+  set.marks = Marks(batch_slots, plumbing.ring.slots, *set.residency, spec.model->layer_count());
 
   if (spec.training) add_training(set, plumbing, spec.options);
   set.programs.push_back(ProgramBuilder(plumbing, set, "derive", spec.training)

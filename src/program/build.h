@@ -11,6 +11,8 @@ struct BuildOptions {
   int passes = 0;  // through the layers in a step; 0: one for every micro-batch
   int eval_micro_batches = 1;
   Homes homes;
+  bool spill_stash = false;  // to host memory, through so many slots:
+  int stash_slots = 3;       // 2 or more
   Recompute recompute = Recompute::none;
   bool fuse = true;
   Workers workers;

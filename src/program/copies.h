@@ -23,7 +23,7 @@ struct BlobUse {
   bool any() const { return reads || writes || adds; }
 };
 struct BlobUses {
-  std::array<BlobUse, blob_kinds> kinds;
+  std::array<BlobUse, copied_kinds> kinds;
   bool reads_packed = false, writes_packed = false;
   const BlobUse& of(Kind kind) const { return kinds[static_cast<std::size_t>(kind)]; }
 };
@@ -31,17 +31,23 @@ struct BlobUses {
 struct Stop {
   Scheduled item;           // fetch, leave, read and write among them
   Kind kind = Kind::count;  // of a copy
+  int stash = -1;           // the slot of its stash
 };
 
 struct CopySpec {
   const Residency* residency;
+  std::function<BlobUses(const Scheduled&)> uses;
   int layers;
   bool begins_settled, ends_settled;  // see Program
-  std::function<BlobUses(const Scheduled&)> uses;
+  int micro_batches = 0;
+  std::vector<int> stash_slots;                // see stash.h; empty when nothing is spilled
+  int stash_ring = 0;                          // slots of it
+  std::function<bool(int layer)> keeps_input;  // in its stash
 };
 
 // Packed weights of a layer that streams are made again at each arrival (Phase::derive), and by no
-// derive that the schedule lists.
+// derive that the schedule lists. A layer whose stash is spilled and has the layer's input in it
+// takes that input there (Phase::keep) right before its F.
 std::vector<Stop> with_copies(const std::vector<Scheduled>& schedule, const CopySpec& spec);
 
 }  // namespace sluice

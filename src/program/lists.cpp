@@ -12,6 +12,8 @@ Base base_of(Region region, bool lent) {
       return lent ? Base::lent_gradients : Base::gradients;
     case Region::derived:
       return lent ? Base::lent_derived : Base::derived;
+    case Region::packed:
+      return Base::packed;
     case Region::optimizer:
       return Base::optimizer;
     default:
@@ -22,16 +24,18 @@ Base base_of(Region region, bool lent) {
 class ListMaker {
  public:
   ListMaker(const Plumbing& plumbing, const Residency& residency, LayerKind kind, Phase phase,
-            bool backward)
+            bool backward, bool packs)
       : plumbing_(plumbing),
         residency_(residency),
         graph_(plumbing.model->of(kind)),
         phase_(phase),
-        backward_(backward) {}
+        backward_(backward),
+        packs_(packs) {}
 
   OpList make() const {
     OpList out;
-    out.name = fmt::format("{}.{}", name_of(graph_.kind), name_of(phase_));
+    out.name = fmt::format("{}.{}{}", name_of(graph_.kind), name_of(phase_),
+                           packs_ && phase_ == Phase::norm ? "+pack" : "");
     out.kind = graph_.kind;
     out.ops = ops();
     for (std::size_t v = 0; v < graph_.values.size(); ++v)
@@ -60,7 +64,9 @@ class ListMaker {
       case Phase::weight_grad:
         return segments().backward_weight;
       case Phase::norm:
-        return graph_.norm;
+        return packs_ ? graph_.packed_norm : graph_.norm;
+      case Phase::unpack:
+        return graph_.unpack;
       case Phase::update:
         return graph_.update;
       case Phase::derive:
@@ -70,6 +76,7 @@ class ListMaker {
       case Phase::load:
       case Phase::fetch:
       case Phase::leave:
+      case Phase::keep:
       case Phase::read:
       case Phase::write:
         break;
@@ -147,14 +154,14 @@ class ListMaker {
   const Residency& residency_;
   const LayerGraph& graph_;
   Phase phase_;
-  bool backward_;
+  bool backward_, packs_;
 };
 
 }  // namespace
 
 OpList make_list(const Plumbing& plumbing, const Residency& residency, LayerKind kind, Phase phase,
-                 bool backward) {
-  return ListMaker(plumbing, residency, kind, phase, backward).make();
+                 bool backward, bool packs) {
+  return ListMaker(plumbing, residency, kind, phase, backward, packs).make();
 }
 
 BlobUses uses_of(const OpList& list) {
@@ -170,6 +177,7 @@ BlobUses uses_of(const OpList& list) {
       if (base == Base::weights) note(out.kinds[static_cast<std::size_t>(Kind::weights)], access);
       if (base == Base::gradients)
         note(out.kinds[static_cast<std::size_t>(Kind::gradients)], access);
+      if (base == Base::packed) note(out.kinds[static_cast<std::size_t>(Kind::packed)], access);
       if (base == Base::optimizer)
         note(out.kinds[static_cast<std::size_t>(Kind::optimizer)], access);
       if (base == Base::derived)

@@ -7,9 +7,10 @@
 
 namespace sluice {
 
-// REQUIRES: `phase` is no load. `backward`: of a program that trains.
+// REQUIRES: `phase` is no copy. `backward`: of a program that trains. `packs`: of a layer whose
+// gradients rest packed.
 OpList make_list(const Plumbing& plumbing, const Residency& residency, LayerKind kind, Phase phase,
-                 bool backward);
+                 bool backward, bool packs = false);
 
 BlobUses uses_of(const OpList& list);
 bool reads_batch(const LayerGraph& graph, const std::vector<Op>& ops);

@@ -10,6 +10,7 @@ namespace sluice {
 enum class Base : std::uint8_t {
   weights,  // the layer's own blobs
   gradients,
+  packed,
   optimizer,
   derived,
   lent_weights,  // those of the layer that lends a value: a tied weight

@@ -80,6 +80,11 @@ void describe(OptionTable& table, PlanConfig& c) {
       .allows_auto = true;
   table.add("plan.disk_path", &c.disk_path, Effect::free,
             "folder on the disk for blobs that stream (default: the run's)");
+  table
+      .add("plan.stash", &c.stash, Effect::free,
+           "where what backward needs of forward waits: kept on the device or spilled to host "
+           "memory (auto: kept, unless plan.device_memory is too little for it)")
+      .choices = {"auto", "kept", "spilled"};
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -174,6 +179,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.passes = passes_of(config);
   plan.homes = config.homes == "auto" ? "device" : config.homes;
   plan.slots = slots_of(config);
+  plan.spill_stash = config.stash == "spilled";
   require_not_negative(config.device_memory, "plan.device_memory");
   require_not_negative(config.host_memory, "plan.host_memory");
   require_not_negative(config.disk_memory, "plan.disk_memory");

@@ -27,6 +27,7 @@ struct PlanConfig {
   std::int64_t host_memory = 0;
   std::int64_t disk_memory = 0;
   std::string disk_path = "";  // a folder; empty: the run's
+  std::string stash = "auto";
   std::string recompute = "auto";
   std::string precision = "auto";
   std::string state = "auto";
@@ -43,6 +44,7 @@ struct Plan {
   std::int64_t passes = 0;       // of one step through the layers; 0: one for every micro-batch
   std::string homes = "device";  // see parse_homes()
   int slots = 3;                 // of each ring
+  bool spill_stash = false;      // what backward needs of forward waits in host memory
   Recompute recompute = Recompute::none;
   bool packed = true;  // products read packed weights, as the CPU's do
   Numerics numerics;   // precision and formats; the rest is the caller's
@@ -54,7 +56,8 @@ struct Plan {
 // key alone, for a micro_batch that does not divide a step, for negative numbers and for passes
 // beside a schedule that has its own. schedule auto is micro-batch-major, which is layer-major with
 // one pass for every micro-batch, unless blobs stream; layer-major has one pass unless `passes`
-// says more. homes auto is the device. precision auto is bf16 when the machine multiplies it faster
+// says more. homes auto is the device, stash auto kept. precision auto is bf16 when the machine
+// multiplies it faster
 // (`fast_bf16`), else float32; state auto is exact, gradients auto float32. compact needs bf16
 // weights (Exit::usage). REQUIRES: one count or more, all positive; sequence positive.
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,

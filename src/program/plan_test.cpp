@@ -26,6 +26,8 @@ TEST(Plan, what_is_given_stays) {
   EXPECT_EQ(plan.micro_batches, 2);
   EXPECT_EQ(plan.head_chunk, 64);
   EXPECT_EQ(plan.recompute, Recompute::block);
+  EXPECT_FALSE(plan.spill_stash);
+  EXPECT_TRUE(resolve({.stash = "spilled"}, {8}, 257).spill_stash);
 }
 
 TEST(Plan, a_ramp_keeps_the_micro_batch) {

@@ -8,6 +8,7 @@
 
 #include "program/build.h"
 #include "program/segments.h"
+#include "program/stash.h"
 
 namespace sluice {
 
@@ -22,15 +23,20 @@ struct Plumbing {
   std::shared_ptr<const ModelGraphs> model;
   BatchLayout batch;
   std::array<Segments, layer_kinds> training, forward_only;
-  std::vector<std::int64_t> stash_base;  // per layer, of its first micro-batch's
+  // Per layer, of its first micro-batch's: in the region, or in host memory when it is spilled.
+  std::vector<std::int64_t> stash_base;
+  StashRing ring;
   std::int64_t carry_bytes = 0;
 
   std::int64_t stash_bytes(LayerKind kind) const;  // of one micro-batch, in whole blobs
+  // Of a layer's input in its stash; -1: it is not kept.
+  std::int64_t kept_input(LayerKind kind) const;
   std::int64_t slot_bytes() const { return align_up(batch.bytes, blob_alignment); }
 
  private:
   // Bytes of frame that the lists of one kind need.
   std::int64_t add_kind(LayerKind kind, const BuildOptions& options, bool backward);
+  void reserve_stash(bool spilled, std::int64_t at_once, MemoryMap& memory);
   void reserve_cache(MemoryMap& memory) const;
 };
 

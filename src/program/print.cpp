@@ -136,11 +136,14 @@ class ProgramPrinter {
     if (action.phase == Phase::load)
       return fmt::format("staging -> batch slot {}", program_.slot_of(action.micro));
     if (action.copies()) {
-      const std::string slot = fmt::format("{} slot {}", name_of(action.kind),
-                                           set_.residency->slot(action.layer, action.kind));
-      const int number = set_.residency->staging(action.layer, action.kind);
+      const int number = action.kind == Kind::stash
+                             ? action.slot
+                             : set_.residency->slot(action.layer, action.kind);
+      const std::string slot = fmt::format("{} slot {}", name_of(action.kind), number);
+      if (action.phase == Phase::keep) return "carry -> " + slot;
+      const int staging = set_.residency->staging(action.layer, action.kind);
       const std::string host =
-          number < 0 ? "host" : fmt::format("{} staging {}", name_of(action.kind), number);
+          staging < 0 ? "host" : fmt::format("{} staging {}", name_of(action.kind), staging);
       if (action.phase == Phase::read) return "disk -> " + host;
       if (action.phase == Phase::write) return host + " -> disk";
       return action.phase == Phase::fetch ? host + " -> " + slot : slot + " -> " + host;
@@ -191,6 +194,12 @@ struct Extent {
 };
 using Blobs = std::array<Extent, regions>;
 
+// Then stashes have slots, and no places of their own on the device.
+bool spills(const Program& program) {
+  return std::any_of(program.actions.begin(), program.actions.end(),
+                     [](const Action& action) { return action.kind == Kind::stash; });
+}
+
 // What a layer owns, from the residency; its stash, from where the training program puts values.
 std::vector<Blobs> blobs_of(const ProgramSet& set) {
   const ModelGraphs& model = *set.model;
@@ -207,7 +216,7 @@ std::vector<Blobs> blobs_of(const ProgramSet& set) {
     }
   }
   for (const Program& program : set.programs) {
-    if (program.name != "first") continue;
+    if (program.name != "first" || spills(program)) continue;
     for (const Action& action : program.actions) {
       if (action.phase != Phase::input_grad && action.phase != Phase::weight_grad) continue;
       const LayerGraph& graph = model.of(model.kind_of(action.layer));
@@ -260,7 +269,11 @@ std::string print_memory(const ProgramSet& set) {
     out += fmt::format("{:<12} {:>22} {:>22}\n", name_of(region), grouped(set.memory.base(region)),
                        grouped(set.memory.bytes(region)));
   }
-  out += fmt::format("{:<12} {:>22} {:>22}\n\n", "all", "", grouped(set.memory.total()));
+  out += fmt::format("{:<12} {:>22} {:>22}\n", "all", "", grouped(set.memory.total()));
+  if (set.memory.host_bytes() > 0)
+    out +=
+        fmt::format("{:<12} {:>22} {:>22}\n", "on the host", "", grouped(set.memory.host_bytes()));
+  out += "\n";
   out += fmt::format("{:<12} {:<10} {:>22} {:>22}\n", "layer", "blob", "offset", "bytes");
   const std::vector<Blobs> blobs = blobs_of(set);
   for (std::size_t layer = 0; layer < blobs.size(); ++layer)

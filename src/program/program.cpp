@@ -7,17 +7,19 @@ std::string_view name_of(Lane lane) {
   return names[static_cast<std::size_t>(lane)];
 }
 
-Marks::Marks(int batch_slots, const Residency& residency, int layers) : count_(batch_slots) {
-  for (int kind = 0; kind < blob_kinds; ++kind) {
-    first_slot_[static_cast<std::size_t>(kind)] = count_;
-    count_ += 2 * residency.slots(static_cast<Kind>(kind));
+Marks::Marks(int batch_slots, int stash_slots, const Residency& residency, int layers)
+    : count_(batch_slots) {
+  for (int k = 0; k < copied_kinds; ++k) {
+    const auto kind = static_cast<Kind>(k);
+    first_slot_[static_cast<std::size_t>(k)] = count_;
+    count_ += 2 * (kind == Kind::stash ? stash_slots : residency.slots(kind));
   }
   first_home_ = count_;
-  count_ += layers * blob_kinds;
+  count_ += layers * copied_kinds;
   for (int layer = 0; layer < layers; ++layer)
-    for (int kind = 0; kind < blob_kinds; ++kind)
+    for (int kind = 0; kind < copied_kinds; ++kind)
       on_disk_.push_back(residency.tier(layer, static_cast<Kind>(kind)) == Tier::disk);
-  for (int kind = 0; kind < blob_kinds; ++kind) {
+  for (int kind = 0; kind < copied_kinds; ++kind) {
     first_staging_[static_cast<std::size_t>(kind)] = count_;
     count_ += 2 * residency.stagings(static_cast<Kind>(kind));
   }
@@ -36,11 +38,11 @@ std::string Marks::name(Mark mark, const ModelGraphs& model) const {
   if (mark < first_slot_[0]) return fmt::format("last read of slot {}", mark);
   if (mark >= first_home_ && mark < first_staging_[0])
     return fmt::format("last {} of {} {}", lane(mark) == Lane::out ? "leave" : "write",
-                       name_of(static_cast<Kind>((mark - first_home_) % blob_kinds)),
-                       model.layer_name((mark - first_home_) / blob_kinds));
+                       name_of(static_cast<Kind>((mark - first_home_) % copied_kinds)),
+                       model.layer_name((mark - first_home_) / copied_kinds));
   const bool staging = mark >= first_staging_[0];
   const auto& first = staging ? first_staging_ : first_slot_;
-  int kind = blob_kinds - 1;
+  int kind = copied_kinds - 1;
   while (first[static_cast<std::size_t>(kind)] > mark) --kind;
   const int offset = mark - first[static_cast<std::size_t>(kind)];
   const char* const slot_words[] = {"use of", "leave from"};
@@ -54,9 +56,13 @@ std::string Program::action_name(int index) const {
   if (action.phase == Phase::load) return fmt::format("load micro {}", action.micro);
   if (action.phase == Phase::finish) return "finish";
   const std::string layer = model->layer_name(action.layer);
+  if (action.kind == Kind::stash)
+    return fmt::format("{} {} {} micro {}", name_of(action.phase), name_of(action.kind), layer,
+                       action.micro);
   if (action.copies())
     return fmt::format("{} {} {}", name_of(action.phase), name_of(action.kind), layer);
-  if (action.phase == Phase::update || action.phase == Phase::derive || action.phase == Phase::norm)
+  if (action.phase == Phase::update || action.phase == Phase::derive ||
+      action.phase == Phase::norm || action.phase == Phase::unpack)
     return fmt::format("{} {}", name_of(action.phase), layer);
   return fmt::format("{} {} micro {}", name_of(action.phase), layer, action.micro);
 }
@@ -79,7 +85,7 @@ ProgramSet::Home ProgramSet::home(int layer, std::string_view value) const {
   require(place.known() && owner >= 0, [&] {
     return Error(fmt::format("{} of {} does not outlive a step", value, model->layer_name(layer)));
   });
-  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+  for (const Kind kind : owned_kinds)
     if (place.region == region_of(kind) && residency->home(owner, kind) >= 0) {
       const Tier tier = residency->tier(owner, kind);
       const std::int64_t blob = memory.begin(tier) + residency->home(owner, kind);

@@ -39,12 +39,13 @@ struct Wait {
 class Marks {
  public:
   Marks() = default;
-  Marks(int batch_slots, const Residency& residency, int layers);
+  Marks(int batch_slots, int stash_slots, const Residency& residency, int layers);
 
   Mark read(int batch_slot) const { return batch_slot; }
   Mark used(Kind kind, int slot) const { return first_slot_[index(kind)] + 2 * slot; }
   Mark emptied(Kind kind, int slot) const { return used(kind, slot) + 1; }
-  Mark home(Kind kind, int layer) const { return first_home_ + layer * blob_kinds + index(kind); }
+  // Of blobs that layers own, whatever their form.
+  Mark home(Kind kind, int layer) const { return first_home_ + layer * copied_kinds + index(kind); }
   Mark fetched(Kind kind, int staging) const { return first_staging_[index(kind)] + 2 * staging; }
   Mark written(Kind kind, int staging) const { return fetched(kind, staging) + 1; }
   int count() const { return count_; }
@@ -54,7 +55,7 @@ class Marks {
  private:
   static int index(Kind kind) { return static_cast<int>(kind); }
 
-  std::array<int, blob_kinds> first_slot_{}, first_staging_{};
+  std::array<int, copied_kinds> first_slot_{}, first_staging_{};
   int first_home_ = 0, count_ = 0;
   std::vector<bool> on_disk_;  // by layer and kind, as homes are numbered
 };
@@ -85,8 +86,9 @@ struct Action {
   int list = -1;      // index into Program::lists; -1 for a copy
   Bases at;
   // Of a copy: what, and offsets in the arena or, from its end on, in host memory, then on disk. A
-  // load comes from the batch's staging block.
+  // load comes from the batch's staging block, a layer's input from a carry, in the arena too.
   Kind kind = Kind::count;
+  int slot = -1;  // of a copied stash
   std::int64_t from = -1, to = -1, bytes = 0;
   std::vector<Wait> waits;
 

@@ -14,6 +14,9 @@ bool blob_region(ValueKind kind, Region& region) {
     case ValueKind::gradient:
       region = Region::gradients;
       return true;
+    case ValueKind::packed:
+      region = Region::packed;
+      return true;
     case ValueKind::state:
       region = Region::optimizer;
       return true;
@@ -28,14 +31,15 @@ bool blob_region(ValueKind kind, Region& region) {
 }  // namespace
 
 std::string_view name_of(Region region) {
-  static constexpr std::string_view names[] = {"weights", "gradients", "optimizer", "derived",
-                                               "globals", "batch",     "cache",     "stash",
-                                               "carry",   "frame"};
+  static constexpr std::string_view names[] = {"weights", "gradients", "packed", "optimizer",
+                                               "derived", "globals",   "batch",  "cache",
+                                               "stash",   "carry",     "frame"};
   return names[static_cast<std::size_t>(region)];
 }
 
 Region region_of(Kind kind) {
-  static constexpr Region regions[] = {Region::weights, Region::gradients, Region::optimizer};
+  static constexpr Region regions[] = {Region::weights, Region::gradients, Region::optimizer,
+                                       Region::packed, Region::stash};
   return regions[static_cast<std::size_t>(kind)];
 }
 
@@ -83,8 +87,8 @@ std::int64_t MemoryMap::base(Region region) const {
 std::int64_t MemoryMap::total() const { return base(Region::count); }
 
 Residency::Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes,
-                     MemoryMap& memory)
-    : layers_(models.front()->layer_count()), homes_(homes) {
+                     bool one_pass, MemoryMap& memory)
+    : layers_(models.front()->layer_count()), homes_(homes), one_pass_(one_pass) {
   const ModelGraphs& model = *models.front();
   for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
     lay_out(model.of(kind));
@@ -113,9 +117,8 @@ void Residency::lay_out(const LayerGraph& graph) {
 // Packed weights exist where the weights are: their ring goes with the weights'.
 void Residency::place_rings(MemoryMap& memory) {
   rings_.fill(-1);
-  for (int k = 0; k < blob_kinds; ++k) {
-    const auto kind = static_cast<Kind>(k);
-    const int slots = slots_[static_cast<std::size_t>(k)];
+  for (const Kind kind : owned_kinds) {
+    const int slots = this->slots(kind);
     const auto ring = [&](Region region) {
       const std::int64_t bytes = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
       if (slots > 0 && bytes > 0)
@@ -124,7 +127,7 @@ void Residency::place_rings(MemoryMap& memory) {
     };
     ring(region_of(kind));
     if (kind == Kind::weights) ring(Region::derived);
-    staging_[static_cast<std::size_t>(k)] =
+    staging_[static_cast<std::size_t>(kind)] =
         memory.reserve_host(2 * stagings(kind) * slot_bytes(kind));
   }
 }
@@ -134,21 +137,25 @@ void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memo
   Blobs& blobs = blobs_.emplace_back();
   at_home_.emplace_back().fill(-1);
   for (const Region region :
-       {Region::weights, Region::gradients, Region::optimizer, Region::derived}) {
+       {Region::weights, Region::gradients, Region::packed, Region::optimizer, Region::derived}) {
     std::int64_t& blob = blobs[static_cast<std::size_t>(region)];
     blob = -1;
     const std::int64_t bytes = blob_bytes(layer_kind, region);
     if (bytes == 0) continue;
     const Kind kind = region == Region::gradients   ? Kind::gradients
+                      : region == Region::packed    ? Kind::packed
                       : region == Region::optimizer ? Kind::optimizer
                                                     : Kind::weights;
     if (const int through = slot(layer, kind); through >= 0) {
       blob = rings_[static_cast<std::size_t>(region)] + through * align_up(bytes, blob_alignment);
-      if (region != Region::derived)
-        at_home_.back()[static_cast<std::size_t>(kind)] = tier(layer, kind) == Tier::disk
-                                                              ? memory.reserve_disk(bytes)
-                                                              : memory.reserve_host(bytes);
-    } else {
+      const bool on_disk = tier(layer, kind) == Tier::disk;
+      // Both forms of gradients are at home in one place, one after the other.
+      const bool shares = kind == Kind::packed && home(layer, Kind::gradients) >= 0;
+      if (region != Region::derived && travels(kind))
+        at_home_.back()[static_cast<std::size_t>(kind)] = shares    ? home(layer, Kind::gradients)
+                                                          : on_disk ? memory.reserve_disk(bytes)
+                                                                    : memory.reserve_host(bytes);
+    } else if (kind != Kind::packed) {
       blob = memory.reserve(region, bytes, blob_alignment);
     }
   }
@@ -192,24 +199,40 @@ std::int64_t Residency::home(int layer, Kind kind) const {
 
 // The j-th block that streams has slot j modulo the slots.
 void Residency::number_slots() {
-  for (int k = 0; k < blob_kinds; ++k) {
-    const auto kind = static_cast<Kind>(k);
-    int& slots = slots_[static_cast<std::size_t>(k)];
-    slots = std::min(homes_.slots[static_cast<std::size_t>(k)], homes_.streaming(kind));
-    auto& layers = streaming_[static_cast<std::size_t>(k)];
-    auto& slot_of = slot_of_[static_cast<std::size_t>(k)];
-    slot_of.assign(static_cast<std::size_t>(layers_), -1);
+  const bool packs = blob_bytes(LayerKind::block, Region::packed) > 0;
+  for (const Kind kind : owned_kinds) {
+    const auto k = static_cast<std::size_t>(kind);
+    int& slots = slots_[k];
+    slots = std::min(homes_.slots[static_cast<std::size_t>(home_kind(kind))], streaming(kind));
+    if (kind == Kind::packed && !packs) slots = 0;
+    // One after the other: made, packed, and done with.
+    if (kind == Kind::gradients && packs && one_pass_) slots = std::min(slots, 1);
+    slot_of_[k].assign(static_cast<std::size_t>(layers_), -1);
+    if (slots == 0) continue;
     for (int block = 0; block < layers_ - 2; ++block) {
-      if (homes_.of(kind, block) == Tier::device) continue;
-      slot_of[static_cast<std::size_t>(block) + 1] = static_cast<int>(layers.size()) % slots;
-      layers.push_back(block + 1);
+      if (homes_.of(home_kind(kind), block) == Tier::device) continue;
+      slot_of_[k][static_cast<std::size_t>(block) + 1] =
+          static_cast<int>(streaming_[k].size()) % slots;
+      streaming_[k].push_back(block + 1);
     }
   }
+  slot_of_[static_cast<std::size_t>(Kind::stash)].assign(static_cast<std::size_t>(layers_), -1);
 }
 
 Tier Residency::tier(int layer, Kind kind) const {
+  if (kind == Kind::stash) return Tier::host;
   const bool block = layer > 0 && layer < layers_ - 1;
-  return block ? homes_.of(kind, layer - 1) : Tier::device;
+  return block ? homes_.of(home_kind(kind), layer - 1) : Tier::device;
+}
+
+bool Residency::travels(Kind kind) const {
+  if (kind == Kind::gradients) return !(packs() && one_pass_);
+  return kind != Kind::packed || packs();
+}
+
+int Residency::stagings(Kind kind) const {
+  if (kind == Kind::stash || !travels(kind)) return 0;
+  return std::min(staging_slots, homes_.on_disk(home_kind(kind)));
 }
 
 int Residency::slot(int layer, Kind kind) const {
@@ -218,8 +241,8 @@ int Residency::slot(int layer, Kind kind) const {
 }
 
 int Residency::staging(int layer, Kind kind) const {
-  if (tier(layer, kind) != Tier::disk) return -1;
-  return homes_.disk_index_of(kind, layer - 1) % stagings(kind);
+  if (tier(layer, kind) != Tier::disk || !travels(kind)) return -1;
+  return homes_.disk_index_of(home_kind(kind), layer - 1) % stagings(kind);
 }
 
 std::int64_t Residency::staging_in(Kind kind, int staging) const {

@@ -3,7 +3,6 @@
 // bytes from the start of one arena.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -23,6 +22,7 @@ inline std::int64_t value_bytes(const ValueType& type) {
 enum class Region : std::uint8_t {
   weights,
   gradients,
+  packed,
   optimizer,
   derived,
   globals,
@@ -80,8 +80,10 @@ struct Place {
 class Residency {
  public:
   // The first model owns the weights (and gradients and optimizer state, when it has them); the
-  // others share its weights and may bring further global tables.
-  Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes, MemoryMap& memory);
+  // others share its weights and may bring further global tables. `one_pass`: of every step, so
+  // that gradients which rest packed never leave as float32.
+  Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes, bool one_pass,
+            MemoryMap& memory);
 
   // The place of a value that outlives a step, as layers of `kind` see it; unknown for all others.
   // Borrowed values (a tied weight) have their owner's place.
@@ -96,21 +98,25 @@ class Residency {
   std::int64_t slot_bytes(Kind kind) const;                      // of a block's blob, in pages
   // Where a blob that streams is at home, counted from the begin of its tier; -1: on the device.
   std::int64_t home(int layer, Kind kind) const;
-  Tier tier(int layer, Kind kind) const;
-  int slot(int layer, Kind kind) const;  // of its ring; -1: it does not stream
+  Tier tier(int layer, Kind kind) const;  // of a stash: the host, where it is at home if spilled
+  int slot(int layer, Kind kind) const;   // of its ring; -1: it does not stream
   int slots(Kind kind) const { return slots_[static_cast<std::size_t>(kind)]; }
-  int streaming(Kind kind) const { return homes_.streaming(kind); }
+  // Gradients that stream leave packed when a step's last micro-batch is in.
+  bool packs() const { return slots(Kind::packed) > 0; }
+  int streaming(Kind kind) const { return homes_.streaming(home_kind(kind)); }
   int streaming_layer(Kind kind, int index) const;  // the layer with that index among them
   // Of a blob at home on disk: its staging slots' number, and where the one that it comes through
   // and the one that it leaves through begin, counted from the begin of host memory.
   int staging(int layer, Kind kind) const;  // -1: it needs none
-  int stagings(Kind kind) const { return std::min(staging_slots, homes_.on_disk(kind)); }
+  int stagings(Kind kind) const;
   std::int64_t staging_in(Kind kind, int staging) const;
   std::int64_t staging_out(Kind kind, int staging) const;
   std::int64_t norm_index(int layer) const { return first_norm_[static_cast<std::size_t>(layer)]; }
 
  private:
   using Blobs = std::array<std::int64_t, static_cast<std::size_t>(Region::count)>;
+  // Leaves its slot for home: gradients need not when they do so packed.
+  bool travels(Kind kind) const;
   void lay_out(const LayerGraph& graph);  // places within blobs
   void number_slots();
   void place_rings(MemoryMap& memory);
@@ -119,15 +125,16 @@ class Residency {
 
   int layers_;
   Homes homes_;
-  std::array<int, blob_kinds> slots_{};
-  std::array<std::vector<int>, blob_kinds> streaming_;  // the layers that stream
-  std::array<std::vector<int>, blob_kinds> slot_of_;    // by layer; -1: it does not stream
+  bool one_pass_;
+  std::array<int, copied_kinds> slots_{};
+  std::array<std::vector<int>, copied_kinds> streaming_;  // the layers that stream
+  std::array<std::vector<int>, copied_kinds> slot_of_;    // by layer; -1: it does not stream
   std::array<std::map<std::string, Place>, layer_kinds> places_;  // within blobs
   std::array<Blobs, layer_kinds> bytes_{};                        // of blobs
   std::vector<Blobs> blobs_;                                      // per layer
   Blobs rings_{};                                                 // where each begins
-  std::vector<std::array<std::int64_t, blob_kinds>> at_home_;     // per layer
-  std::array<std::int64_t, blob_kinds> staging_{};                // where each kind's begin
+  std::vector<std::array<std::int64_t, copied_kinds>> at_home_;   // per layer
+  std::array<std::int64_t, copied_kinds> staging_{};              // where each kind's begin
   std::map<std::string, Place> globals_;
   std::vector<std::int64_t> first_norm_;
 };

@@ -8,7 +8,8 @@
 namespace sluice {
 namespace {
 
-constexpr std::string_view kinds[] = {"weights", "gradients", "optimizer"};
+constexpr std::string_view kinds[] = {"weights", "gradients", "optimizer", "packed gradients",
+                                      "stash"};
 constexpr std::string_view tiers[] = {"device", "host", "disk"};
 
 Error bad_homes(std::string_view part, int blocks) {
@@ -46,7 +47,7 @@ bool apply(std::string_view part, int blocks, Homes& homes) {
     const std::string_view what = part.substr(0, equals);
     const std::size_t at = what.find('@');
     kind = index_in(kinds, what.substr(0, at));
-    if (kind < 0) return false;
+    if (kind < 0 || kind >= blob_kinds) return false;
     if (at != what.npos) {
       const std::string_view range = what.substr(at + 1);
       const std::size_t dash = range.find('-');

@@ -21,9 +21,17 @@ namespace sluice {
 enum class Tier : std::uint8_t { device, host, disk };
 std::string_view name_of(Tier tier);
 
-// Kinds of blobs that have homes.
-enum class Kind : std::uint8_t { weights, gradients, optimizer, count };
-inline constexpr int blob_kinds = static_cast<int>(Kind::count);
+// What is copied between tiers. The first three are blobs that layers own and have homes; packed
+// gradients are another form of gradients, and at home where those are; a stash is of a layer and a
+// micro-batch.
+enum class Kind : std::uint8_t { weights, gradients, optimizer, packed, stash, count };
+inline constexpr int blob_kinds = static_cast<int>(Kind::packed);
+inline constexpr int copied_kinds = static_cast<int>(Kind::count);
+// What layers own, in every form.
+inline constexpr Kind owned_kinds[] = {Kind::weights, Kind::gradients, Kind::optimizer,
+                                       Kind::packed};
+// Whose homes are those of what layers own.
+constexpr Kind home_kind(Kind kind) { return kind == Kind::packed ? Kind::gradients : kind; }
 std::string_view name_of(Kind kind);
 
 struct Homes {

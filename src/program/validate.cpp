@@ -68,6 +68,9 @@ class Validator {
       check_order(node, touch, content, span);
       if (touch.op >= 0) check_alias(node, touch, content, span);
       if (reads) check_found(node, action, touch, content, spans, span);
+    }
+    for (int span = spans.first; span < spans.last; ++span) {
+      Content& content = contents_[static_cast<std::size_t>(span)];
       if (touch.writes)
         write(node, action, touch, content);
       else
@@ -126,7 +129,8 @@ class Validator {
 
   static bool outlives_a_run(const Meaning& meaning) {
     return meaning.kind == ValueKind::weight || meaning.kind == ValueKind::gradient ||
-           meaning.kind == ValueKind::state || meaning.kind == ValueKind::derived;
+           meaning.kind == ValueKind::state || meaning.kind == ValueKind::derived ||
+           meaning.kind == ValueKind::packed;
   }
   // The node that made the newest version of a value; -1: none in these two runs.
   int& newest(const Meaning& meaning) {

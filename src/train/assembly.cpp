@@ -40,6 +40,8 @@ ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
                                            plan.later_micro_batches.end());
   options.build.passes = static_cast<int>(plan.passes);
   options.build.homes = homes_of(plan, config.model);
+  options.build.spill_stash = plan.spill_stash;
+  options.build.stash_slots = plan.slots;
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.packed = plan.packed;

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "backend/cpu/cpu.h"
@@ -28,6 +29,8 @@ PlacementChoices choices_of(const Config& config, const Plan& plan) {
     out.recompute = {Recompute::none, Recompute::selective, Recompute::block};
   out.slots = {plan.slots};
   if (config.plan.slots == 0) out.slots = {3, 2};
+  out.stash = {plan.spill_stash ? Stash::spilled : Stash::kept};
+  if (config.plan.stash == "auto") out.stash = {Stash::kept, Stash::spilled};
   if (config.plan.homes != "auto") out.homes = config.plan.homes;
   out.passes = {plan.passes};
   if (config.plan.schedule != "micro-batch-major" && config.plan.passes == 0) {
@@ -43,6 +46,7 @@ Plan with(Plan plan, const Placement& placement) {
   plan.passes = placement.passes;
   plan.homes = placement.homes;
   plan.slots = placement.slots;
+  plan.spill_stash = placement.stash == Stash::spilled;
   plan.recompute = placement.recompute;
   return plan;
 }
@@ -57,6 +61,8 @@ class Sizes {
     const Plan plan = with(plan_, placement);
     spec_.options.passes = static_cast<int>(plan.passes);
     spec_.options.homes = homes_of(plan, model_);
+    spec_.options.spill_stash = plan.spill_stash;
+    spec_.options.stash_slots = plan.slots;
     spec_.options.recompute = plan.recompute;
     const MemoryMap memory = memory_map(spec_);
     return {memory.total(), memory.host_bytes(), memory.disk_bytes()};
@@ -82,11 +88,29 @@ Placement within_host(const Config& config, Sizes& sizes, Placement placement) {
   return placement;
 }
 
+// What a placement takes of the device. Spilling is no way out where the host's budget has no room
+// for the stash, even with all blobs on disk: a stash never goes there.
+DeviceBytes device_of(const Config& config, Sizes& sizes, const PlacementChoices& choices) {
+  const bool may_keep =
+      std::find(choices.stash.begin(), choices.stash.end(), Stash::kept) != choices.stash.end();
+  const std::int64_t host = may_keep ? config.plan.host_memory : 0;
+  return [&sizes, host, homes = config.plan.homes](const Placement& placement) {
+    if (placement.stash == Stash::spilled && host > 0) {
+      Placement on_disk = placement;
+      if (homes == "auto") on_disk.homes = "disk";
+      if (sizes.of(on_disk).host > host) return std::numeric_limits<std::int64_t>::max();
+    }
+    return sizes.of(placement).device;
+  };
+}
+
 }  // namespace
 
 TierBytes least_bytes(const Config& config, const Plan& plan, int threads) {
   Sizes sizes(config, plan, threads);
-  return sizes.of(within_host(config, sizes, least(choices_of(config, plan))));
+  const PlacementChoices choices = choices_of(config, plan);
+  const DeviceBytes device = device_of(config, sizes, choices);
+  return sizes.of(within_host(config, sizes, least(choices, device)));
 }
 
 namespace {
@@ -94,12 +118,17 @@ namespace {
 // The first placement within the device's budget.
 Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
   const std::int64_t budget = config.plan.device_memory;
-  if (budget == 0) return {plan.passes, plan.homes, plan.slots, plan.recompute};
+  if (budget == 0)
+    return {plan.passes, plan.homes, plan.slots, plan.recompute,
+            plan.spill_stash ? Stash::spilled : Stash::kept};
   const PlacementChoices choices = choices_of(config, plan);
+  std::optional<Placement> found =
+      first_that_fits(choices, budget, device_of(config, sizes, choices));
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
-  const std::optional<Placement> found = first_that_fits(choices, budget, device);
+  // What would fit with more of the host is refused for that.
+  if (!found) found = first_that_fits(choices, budget, device);
   require(found.has_value(), [&] {
-    const std::int64_t needed = device(least(choices));
+    const std::int64_t needed = device(least(choices, device));
     return Error(Exit::memory,
                  {fmt::format("the device's budget is too small: {} are the least that do",
                               human_bytes(needed)),

@@ -28,6 +28,9 @@ class Filtered final : public Backend {
   void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
     below_.copy_out(host, device, bytes);
   }
+  void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+    below_.copy_within(to, from, bytes);
+  }
 
  private:
   Backend& below_;
@@ -45,6 +48,8 @@ TrainingOptions training_options(const MachineSpec& spec) {
   out.build.passes = spec.passes;
   out.build.homes = parse_homes(spec.homes, static_cast<int>(spec.model.layers));
   out.build.homes.slots.fill(spec.slots);
+  out.build.spill_stash = spec.spill_stash;
+  out.build.stash_slots = spec.slots;
   out.build.recompute = spec.recompute;
   out.build.fuse = spec.fuse;
   out.build.workers.threads = spec.threads;

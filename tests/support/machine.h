@@ -44,6 +44,7 @@ struct MachineSpec {
   int passes = 0;
   std::string homes = "device";
   int slots = 3;
+  bool spill_stash = false;
   Recompute recompute = Recompute::none;
   Numerics numerics;  // ema and dropout's seed included; dropout is on when the model has some
   bool fuse = true;

@@ -80,7 +80,8 @@ void expect_free_options_change_no_bits(const TinyRun& tiny, const std::string& 
   for (const char* options :
        {"--run.save_every=5", "--run.save_every=0 --run.validate_every=0", "--run.threads=2",
         "--run.threads=3", "--plan.recompute=block", "--plan.recompute=selective",
-        "--plan.schedule=layer-major", "--plan.homes=host --plan.slots=2",
+        "--plan.schedule=layer-major", "--plan.homes=host --plan.slots=2", "--plan.stash=spilled",
+        "--plan.stash=spilled --plan.homes=host --plan.recompute=block --run.poison=true",
         "--plan.homes=optimizer=host,weights@1=host --plan.schedule=layer-major --plan.passes=2",
         "--plan.homes=disk --plan.slots=2",
         "--plan.homes=disk,weights=host,gradients@1=device --plan.disk_path=. --run.poison=true",

@@ -59,6 +59,10 @@ void CpuBackend::copy_out(std::byte* host, const std::byte* device, std::int64_t
   std::memcpy(host, device, static_cast<std::size_t>(bytes));
 }
 
+void CpuBackend::copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) {
+  std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+
 std::span<std::byte> CpuBackend::scratch(int worker) {
   return {scratch_ + scratch_bytes * worker, static_cast<std::size_t>(scratch_bytes)};
 }

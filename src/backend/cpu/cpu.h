@@ -24,6 +24,7 @@ class CpuBackend final : public Backend {
   std::byte* take_host(std::int64_t bytes) override { return take(bytes); }
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override;
   void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override;
+  void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override;
 
   Pool& pool() { return pool_; }
   Isa isa() const { return isa_; }

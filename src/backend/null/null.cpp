@@ -22,4 +22,6 @@ void NullBackend::copy_out(std::byte*, const std::byte*, std::int64_t bytes) {
   bytes_copied_out_ += bytes;
 }
 
+void NullBackend::copy_within(std::byte*, const std::byte*, std::int64_t) {}
+
 }  // namespace sluice

@@ -16,6 +16,7 @@ class NullBackend final : public Backend {
   std::byte* take_host(std::int64_t bytes) override;
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override;
   void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override;
+  void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override;
 
   std::int64_t ops() const { return ops_; }                  // run() calls
   std::int64_t bytes_taken() const { return bytes_taken_; }  // asked of take()

@@ -48,16 +48,17 @@ const std::vector<const char*> homes{
 const std::vector<int> slots{2, 3, 5};
 const std::vector<int> passes{0, 1, 2, 3};  // 0: micro-batch-major
 const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
+const std::vector<const char*> stashes{"kept", "spilled"};
 
 // One value of each factor; the first is a line of the goldens.
-constexpr int factors = 5;
+constexpr int factors = 6;
 using Case = std::array<std::size_t, factors>;
 
 std::array<std::size_t, factors> sizes(std::size_t goldens) {
-  return {goldens, homes.size(), slots.size(), passes.size(), recomputes.size()};
+  return {goldens, homes.size(), slots.size(), passes.size(), recomputes.size(), stashes.size()};
 }
 
-bool is_valid(const Case& c) { return c[1] != 0 || c[2] == 0; }
+bool is_valid(const Case& c) { return c[1] != 0 || c[5] != 0 || c[2] == 0; }
 
 template <class Visit>
 void each_case(std::size_t goldens, Visit visit) {
@@ -68,7 +69,8 @@ void each_case(std::size_t goldens, Visit visit) {
       for (c[2] = 0; c[2] < size[2]; ++c[2])
         for (c[3] = 0; c[3] < size[3]; ++c[3])
           for (c[4] = 0; c[4] < size[4]; ++c[4])
-            if (is_valid(c)) visit(c);
+            for (c[5] = 0; c[5] < size[5]; ++c[5])
+              if (is_valid(c)) visit(c);
 }
 
 // The pairs of values in a case, numbered.
@@ -135,6 +137,7 @@ MachineSpec spec_of(const Golden& golden, const Case& c) {
   out.slots = slots[c[2]];
   out.passes = passes[c[3]];
   out.recompute = recomputes[c[4]];
+  out.spill_stash = c[5] == 1;
   return out;
 }
 
@@ -166,9 +169,10 @@ Outcome outcome_of(const MachineSpec& spec, int count = steps) {
 Outcome said_by(const Golden& golden) { return {golden.weights, golden.optimizer, golden.loss}; }
 
 std::string text_of(const Golden& golden, const Case& c) {
-  return fmt::format("{} {} {} {} {}, homes {}, {} slots, {} passes, recompute {}",
+  return fmt::format("{} {} {} {} {}, homes {}, {} slots, {} passes, recompute {}, stash {}",
                      golden.precision, golden.state, golden.gradients, golden.family, golden.tied,
-                     homes[c[1]], slots[c[2]], passes[c[3]], name_of(recomputes[c[4]]));
+                     homes[c[1]], slots[c[2]], passes[c[3]], name_of(recomputes[c[4]]),
+                     stashes[c[5]]);
 }
 
 TEST(StreamingGoldenSlow, EveryPairEndsInTheDigestOnFile) {
@@ -195,7 +199,7 @@ TEST(StreamingGoldenAll, ExactWithFloat32GradientsInEveryWay) {
     EXPECT_EQ(outcome_of(spec_of(golden, c)), said_by(golden)) << text_of(golden, c);
     ++count;
   });
-  EXPECT_EQ(count, 3 * (8 * 3 + 1) * 4 * 3);
+  EXPECT_EQ(count, 3 * (9 * 2 * 3 - 2) * 4 * 3);
 }
 
 }  // namespace

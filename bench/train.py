@@ -111,9 +111,9 @@ def compare_training(name, sluice, options, show):
                        options.modes, "--serve")
     modes = peer.prepared[-1]["ready"]
     for mode in modes:
-        tried = [row for row in peer.prepared[:-1] if row["searched"]["mode"] == mode]
+        tried = [found for found in peer.prepared[:-1] if found["searched"]["mode"] == mode]
         show(f"PyTorch {mode}, by micro-batch (and vocabulary): " + ", ".join(
-            "{micro_batch} ({vocab}): ".format(**row["searched"]) + f"{row['tokens_per_second']:.0f}" for row in tried))
+            "{micro_batch} ({vocab}): ".format(**one["searched"]) + f"{one['tokens_per_second']:.0f}" for one in tried))
     ours, theirs = [], {mode: [] for mode in modes}
     for _ in range(options.rounds):
         ours += sluice.train(best, options.steps + 2)

@@ -13,6 +13,7 @@
 #include <iostream>
 #include <map>
 
+#include "backend/around.h"
 #include "backend/cpu/host.h"
 #include "core/error.h"
 #include "planner/machine.h"
@@ -30,24 +31,12 @@ struct Row {
 };
 
 // The backend with a clock around each op. One lane computes, so nothing is locked.
-class Timed final : public Backend {
+class Timed final : public AroundBackend {
  public:
-  explicit Timed(Backend& below) : below_(below) {}
-  std::string_view name() const override { return below_.name(); }
-  std::byte* take(std::int64_t bytes) override { return below_.take(bytes); }
-  std::byte* take_host(std::int64_t bytes) override { return below_.take_host(bytes); }
-  void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
-    below_.copy_in(device, host, bytes);
-  }
-  void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
-    below_.copy_out(host, device, bytes);
-  }
-  void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override {
-    below_.copy_within(to, from, bytes);
-  }
+  using AroundBackend::AroundBackend;
   void run(const Op& op, const Frame& frame) override {
     const Clock::time_point begin = Clock::now();
-    below_.run(op, frame);
+    AroundBackend::run(op, frame);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     types_.clear();
     for (const Tensor& value : frame.values) types_.push_back({value.dtype(), value.shape()});
@@ -62,7 +51,6 @@ class Timed final : public Backend {
   std::map<std::string, Row> rows;
 
  private:
-  Backend& below_;
   std::vector<ValueType> types_;
 };
 

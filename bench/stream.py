@@ -15,12 +15,12 @@ import json
 import pathlib
 import random
 import shutil
-import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench" / "peers"))
 import common  # noqa: E402
+from common import output_of, rows_of  # noqa: E402
 
 TOKENS = 8192
 CONFIG = """\
@@ -31,13 +31,6 @@ optim = {{ lr = 1e-3 }}
 plan = {{ micro_batch = 8, schedule = "layer-major", recompute = "selective", state = "exact" }}
 run = {{ validate_every = 0, save_every = 0 }}
 """
-
-
-def output_of(*command):
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"$ {' '.join(map(str, command))}\n{done.stderr}exit code {done.returncode}")
-    return done.stdout
 
 
 def prepared(work):
@@ -57,7 +50,7 @@ def speeds(sluice, config, homes, steps):
     run = config.parent / "run"
     shutil.rmtree(run, ignore_errors=True)
     output_of(sluice, "train", config, "--out", run, f"--plan.homes={homes}", f"--run.tokens={(steps + 2) * TOKENS}")
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of((run / "metrics.jsonl").read_text())
     digest = [row["digest"] for row in rows if "digest" in row][-1:]
     return [row["tokens_per_second"] for row in rows if "loss" in row][2:], digest
 

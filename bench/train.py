@@ -22,13 +22,13 @@ import pathlib
 import random
 import shlex
 import shutil
-import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / "peers"
 sys.path.insert(0, str(PEERS))
 import common  # noqa: E402
+from common import output_of, rows_of  # noqa: E402
 
 PROMPT, NEW = 64, 128
 CONFIG = """\
@@ -39,17 +39,6 @@ batch = {{ tokens = {0.tokens}, sequence = {0.sequence} }}
 optim = {{ lr = 1e-4, weight_decay = 0.1, clip = 1.0 }}
 run = {{ validate_every = 0, save_every = 0, seed = 0 }}
 """
-
-
-def output_of(*command):
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"$ {shlex.join(map(str, command))}\n{done.stderr}exit code {done.returncode}")
-    return done.stdout
-
-
-def rows_of(text):
-    return [json.loads(line) for line in text.splitlines()]
 
 
 class Sluice:

@@ -2,7 +2,7 @@
 // and as many bytes as the closed form says.
 #include <gtest/gtest.h>
 
-#include "mutants.h"
+#include "program/test_mutants.h"
 #include "tiny_models.h"
 
 namespace sluice {
@@ -13,12 +13,7 @@ using testing::tiny_programs;
 using testing::TinyPlan;
 
 TinyPlan plan_of(const std::string& family, int passes, const std::string& homes, int slots) {
-  TinyPlan out;
-  out.family = family;
-  out.passes = passes;
-  out.layers = 3;
-  out.homes = homes;
-  out.slots = slots;
+  TinyPlan out = testing::streaming_plan(family, passes, homes, slots);
   out.gradients = GradientFormat::bf16;
   return out;
 }

@@ -7,6 +7,7 @@
 #include "tiny_run.h"
 #include "train/assembly.h"
 #include "train/fit.h"
+#include "train/machine_fit.h"
 
 namespace sluice {
 namespace {

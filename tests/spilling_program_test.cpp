@@ -2,7 +2,7 @@
 // refuses each mistake, and what moves is what the closed form says.
 #include <gtest/gtest.h>
 
-#include "mutants.h"
+#include "program/test_mutants.h"
 #include "tiny_models.h"
 
 namespace sluice {
@@ -14,12 +14,7 @@ using testing::TinyPlan;
 
 TinyPlan plan_of(const std::string& family, int passes, const std::string& homes, int slots,
                  Recompute recompute = Recompute::none) {
-  TinyPlan out;
-  out.family = family;
-  out.passes = passes;
-  out.layers = 3;
-  out.homes = homes;
-  out.slots = slots;
+  TinyPlan out = testing::streaming_plan(family, passes, homes, slots);
   out.spill = true;
   out.recompute = recompute;
   return out;

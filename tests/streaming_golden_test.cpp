@@ -9,14 +9,14 @@
 #include <fstream>
 #include <sstream>
 
-#include "support/machine.h"
+#include "support/streamed.h"
 
 namespace sluice {
 namespace {
 
 using namespace testing_support;
 
-constexpr int micro_batches = 6, blocks = 6, steps = 20;
+constexpr int steps = 20;
 
 struct Golden {
   std::string precision, state, gradients, family, tied, weights, optimizer, loss;
@@ -108,30 +108,13 @@ std::vector<Case> pairwise(std::size_t goldens) {
 }
 
 MachineSpec spec_of(const Golden& golden, const Case& c) {
-  MachineSpec out;
-  ModelConfig& m = out.model;
-  m.family = golden.family;
-  m.layers = blocks;
-  m.width = 36;
-  m.heads = 3;
-  m.context = 24;
-  m.vocab = 67;
-  m.init_std = 0.1;
-  m.dropout = 0.1;
-  m.tied = golden.tied == "tied";
-  if (m.family == "gptj") m.rotary = 4;
-  out.optim.eps = 1e-5;
-  out.optim.freeze = m.family == "gptj" ? "*.attn.v_proj.weight" : "*.mlp.c_fc.weight";
-  out.numerics = {.precision = golden.precision == "bf16" ? DType::bf16 : DType::f32,
-                  .state = golden.state == "compact" ? StateFormat::compact : StateFormat::exact,
-                  .gradients = golden.gradients == "bf16"   ? GradientFormat::bf16
-                               : golden.gradients == "int8" ? GradientFormat::int8
-                                                            : GradientFormat::f32,
-                  .ema = 0.9,
-                  .seed = 5};
-  out.shape = {2, 17};
-  out.micro_batches = micro_batches;
-  out.head_chunk = 8;
+  MachineSpec out =
+      streamed_spec(golden.family, golden.tied == "tied",
+                    {.precision = golden.precision == "bf16" ? DType::bf16 : DType::f32,
+                     .state = golden.state == "compact" ? StateFormat::compact : StateFormat::exact,
+                     .gradients = golden.gradients == "bf16"   ? GradientFormat::bf16
+                                  : golden.gradients == "int8" ? GradientFormat::int8
+                                                               : GradientFormat::f32});
   out.isa = Isa::avx2;
   out.homes = homes[c[1]];
   out.slots = slots[c[2]];
@@ -150,10 +133,7 @@ struct Outcome {
 Outcome outcome_of(const MachineSpec& spec, int count = steps) {
   Machine machine(spec);
   machine.initialize(7);
-  const auto batch = [&](int number) {
-    return Batch::random(2 * micro_batches, 17, spec.model.vocab,
-                         static_cast<std::uint64_t>(number));
-  };
+  const auto batch = [&](int number) { return streamed_batch(spec, number); };
   double loss = 0;
   for (int step = 1; step <= count; ++step) {
     loss = machine.step(batch(100 + step), 1e-3 * step, step).loss;

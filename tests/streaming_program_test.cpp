@@ -5,25 +5,16 @@
 #include <algorithm>
 #include <set>
 
-#include "mutants.h"
+#include "program/test_mutants.h"
 #include "tiny_models.h"
 
 namespace sluice {
 namespace {
 
 using testing::Mutants;
+using testing::streaming_plan;
 using testing::tiny_programs;
 using testing::TinyPlan;
-
-TinyPlan plan_of(const std::string& family, int passes, const std::string& homes, int slots) {
-  TinyPlan out;
-  out.family = family;
-  out.passes = passes;
-  out.layers = 3;
-  out.homes = homes;
-  out.slots = slots;
-  return out;
-}
 
 TEST(StreamingProgram, EveryCombinationIsValid) {
   int programs = 0;
@@ -33,7 +24,7 @@ TEST(StreamingProgram, EveryCombinationIsValid) {
         for (const char* homes :
              {"host", "weights=host", "gradients=host", "optimizer=host", "host,weights@1=device",
               "disk", "host,optimizer=disk", "disk,weights@1=host,gradients@0=device"}) {
-          const ProgramSet set = tiny_programs(plan_of(family, passes, homes, slots));
+          const ProgramSet set = tiny_programs(streaming_plan(family, passes, homes, slots));
           EXPECT_NO_THROW(validate(set)) << family << " " << passes << " " << slots << " " << homes;
           programs += static_cast<int>(set.programs.size());
         }
@@ -47,7 +38,7 @@ Mutants of_all(const char* homes, Count count) {
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1}) {
       SCOPED_TRACE(fmt::format("{} {}", family, passes));
-      const ProgramSet set = tiny_programs(plan_of(family, passes, homes, 2));
+      const ProgramSet set = tiny_programs(streaming_plan(family, passes, homes, 2));
       const Mutants found = count(set, set.named("steady"));
       out.refused += found.refused;
       out.implied += found.implied;
@@ -66,7 +57,7 @@ int drop_each_copy(const char* homes) {
   int dropped = 0;
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1}) {
-      const ProgramSet set = tiny_programs(plan_of(family, passes, homes, 2));
+      const ProgramSet set = tiny_programs(streaming_plan(family, passes, homes, 2));
       const Program& steady = set.named("steady");
       for (int a = 0; a < static_cast<int>(steady.actions.size()); ++a) {
         const Action& action = steady.actions[static_cast<std::size_t>(a)];
@@ -107,7 +98,7 @@ TEST(StreamingProgram, MovesWhatTheClosedFormSays) {
   for (const int layers : {4, 7})
     for (const int slots : {2, 3})
       for (const int passes : {1, 2, 3}) {
-        TinyPlan plan = plan_of("gpt2", passes, "host", slots);
+        TinyPlan plan = streaming_plan("gpt2", passes, "host", slots);
         plan.layers = layers;
         const ProgramSet set = tiny_programs(plan);
         std::array<std::int64_t, copied_kinds> in{}, out{};
@@ -140,7 +131,7 @@ TEST(StreamingProgram, MovesWhatTheClosedFormSays) {
 // From disk and to disk moves what moves between host and device, in whole pages.
 TEST(StreamingProgram, MovesTheSameBlobsFromAndToDisk) {
   for (const int passes : {1, 2}) {
-    TinyPlan plan = plan_of("gpt2", passes, "disk,weights=host,gradients@0=device", 2);
+    TinyPlan plan = streaming_plan("gpt2", passes, "disk,weights=host,gradients@0=device", 2);
     plan.layers = 7;
     const ProgramSet set = tiny_programs(plan);
     std::array<int, copied_kinds> fetched{}, left{}, read{}, written{};

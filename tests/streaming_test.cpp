@@ -6,14 +6,12 @@
 #include <set>
 #include <tuple>
 
-#include "support/machine.h"
+#include "support/streamed.h"
 
 namespace sluice {
 namespace {
 
 using namespace testing_support;
-
-constexpr int micro_batches = 6, blocks = 6;
 
 struct Case {
   std::string homes;
@@ -27,25 +25,8 @@ struct Case {
 };
 
 MachineSpec spec_of(const Case& c) {
-  MachineSpec out;
-  ModelConfig& m = out.model;
-  m.family = c.family;
-  m.layers = blocks;
-  m.width = 36;
-  m.heads = 3;
-  m.context = 24;
-  m.vocab = 67;
-  m.init_std = 0.1;
-  m.dropout = 0.1;
-  m.tied = c.tied;
-  if (m.family == "gptj") m.rotary = 4;
-  out.optim.eps = 1e-5;
-  out.optim.freeze = m.family == "gptj" ? "*.attn.v_proj.weight" : "*.mlp.c_fc.weight";
-  out.numerics = {
-      .precision = DType::bf16, .state = c.state, .gradients = c.gradients, .ema = 0.9, .seed = 5};
-  out.shape = {2, 17};
-  out.micro_batches = micro_batches;
-  out.head_chunk = 8;
+  MachineSpec out = streamed_spec(
+      c.family, c.tied, {.precision = DType::bf16, .state = c.state, .gradients = c.gradients});
   out.homes = c.homes;
   out.slots = c.slots;
   out.passes = c.passes;
@@ -68,10 +49,7 @@ Outcome outcome_of(const Case& c, int steps = 6) {
   Machine machine(spec);
   machine.initialize(7);
   Outcome out;
-  const auto batch = [&](int number) {
-    return Batch::random(2 * micro_batches, 17, spec.model.vocab,
-                         static_cast<std::uint64_t>(number));
-  };
+  const auto batch = [&](int number) { return streamed_batch(spec, number); };
   for (int step = 1; step <= steps; ++step) {
     out.loss.push_back(machine.step(batch(100 + step), 1e-3 * step, step).loss);
     if (step != steps / 2) continue;

@@ -21,6 +21,18 @@ struct TinyPlan {
   GradientFormat gradients = GradientFormat::f32;
 };
 
+// Three layers whose blobs are at home as said: of streaming programs.
+inline TinyPlan streaming_plan(const std::string& family, int passes, const std::string& homes,
+                               int slots) {
+  TinyPlan out;
+  out.family = family;
+  out.passes = passes;
+  out.layers = 3;
+  out.homes = homes;
+  out.slots = slots;
+  return out;
+}
+
 inline ProgramSet tiny_programs(const TinyPlan& plan) {
   TrainingOptions options;
   options.shape = {2, 16};

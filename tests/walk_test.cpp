@@ -8,31 +8,22 @@
 
 #include "backend/null/null.h"
 #include "executor/executor.h"
-#include "mutants.h"
 #include "planner/simulate.h"
+#include "program/test_mutants.h"
 #include "program/validate.h"
 #include "tiny_models.h"
 
 namespace sluice {
 namespace {
 
+using testing::streaming_plan;
 using testing::tiny_programs;
 using testing::TinyPlan;
 
-TinyPlan plan_of(const std::string& family, int passes, const std::string& homes, int slots) {
-  TinyPlan out;
-  out.family = family;
-  out.passes = passes;
-  out.layers = 3;
-  out.homes = homes;
-  out.slots = slots;
-  return out;
-}
-
-// The same with a spilled stash, and with gradients that rest packed.
+// Through two slots, with a spilled stash if said, and with gradients that rest packed.
 TinyPlan plan_of(const std::string& family, int passes, const std::string& homes, bool spill,
                  bool packed) {
-  TinyPlan out = plan_of(family, passes, homes, 2);
+  TinyPlan out = streaming_plan(family, passes, homes, 2);
   out.spill = spill;
   if (packed) out.gradients = GradientFormat::bf16;
   return out;
@@ -104,8 +95,9 @@ TEST(Walk, SimulatorAndExecutorMoveTheSameBytes) {
     for (const char* homes : {"device", "host", "optimizer=host,weights@1-2=host", "spilled"}) {
       SCOPED_TRACE(fmt::format("{} {}", passes, homes));
       const bool spill = std::string_view(homes) == "spilled";
-      const auto set = std::make_shared<const ProgramSet>(tiny_programs(
-          spill ? plan_of("gpt2", passes, "host", true, true) : plan_of("gpt2", passes, homes, 2)));
+      const auto set = std::make_shared<const ProgramSet>(
+          tiny_programs(spill ? plan_of("gpt2", passes, "host", true, true)
+                              : streaming_plan("gpt2", passes, homes, 2)));
       std::array<std::int64_t, 2> in{}, out{};
       for (const std::size_t steps : {0, 1}) {
         NullBackend backend;
@@ -175,7 +167,7 @@ TEST(Walk, AWaitIsMissed) {
 
 TEST(Walk, ACopyIsMissed) {
   int found = 0;
-  const ProgramSet set = tiny_programs(plan_of("gpt2", 1, "host", 2));
+  const ProgramSet set = tiny_programs(streaming_plan("gpt2", 1, "host", 2));
   const int steady = set.index_of("steady");
   for (std::size_t a = 0; a < set.named("steady").actions.size(); ++a) {
     const Action& action = set.named("steady").actions[a];
@@ -197,7 +189,7 @@ TEST(Walk, ACopyIsMissed) {
 }
 
 TEST(Walk, SaysWhatIsWrong) {
-  ProgramSet set = tiny_programs(plan_of("gpt2", 1, "host", 2));
+  ProgramSet set = tiny_programs(streaming_plan("gpt2", 1, "host", 2));
   Program& steady = set.programs[static_cast<std::size_t>(set.index_of("steady"))];
   for (Action& action : steady.actions)
     if (action.phase == Phase::fetch && action.kind == Kind::optimizer) {
@@ -214,7 +206,7 @@ TEST(Walk, SaysWhatIsWrong) {
 // Work grows with the program's length and not faster: counted, not timed.
 TEST(Walk, ValidationIsLinear) {
   const auto looks = [](int layers, int micro_batches, int passes) {
-    TinyPlan plan = plan_of("gpt2", passes, "host", 2);
+    TinyPlan plan = streaming_plan("gpt2", passes, "host", 2);
     plan.layers = layers;
     plan.micro_batches = micro_batches;
     const ProgramSet set = tiny_programs(plan);

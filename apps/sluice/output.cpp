@@ -81,11 +81,13 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
       ->check(at_least(1))
       ->type_name("N");
   command.footer(
-      "\nA model larger than the device's memory streams its weights from the host:\n"
+      "\nA model larger than the device's memory streams its weights from the host or a disk:\n"
       "  --plan.device_memory=BYTES  of the device that may be taken\n"
-      "  --plan.homes=WHERE          device, host, or weights@FIRST-LAST=host\n"
-      "  --plan.slots=N              places on the device that weights pass through\n"
-      "  --plan.host_memory=BYTES    of the host that may be taken\n");
+      "  --plan.host_memory=BYTES    of the host\n"
+      "  --plan.disk_memory=BYTES    of the disk\n"
+      "  --plan.disk_path=FOLDER     on the disk; default: the model's\n"
+      "  --plan.homes=WHERE          device, host, disk, or weights@FIRST-LAST=host,…\n"
+      "  --plan.slots=N              places on the device that weights pass through\n");
 }
 
 namespace {

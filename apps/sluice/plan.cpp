@@ -7,7 +7,9 @@
 #include "train/assembly.h"
 #include "train/disk_use.h"
 #include "train/fit.h"
+#include "train/machine_fit.h"
 #include "train/metrics.h"
+#include "train/this_machine.h"
 
 namespace sluice {
 namespace {
@@ -34,11 +36,7 @@ std::optional<Machine> machine_of(const Options& options, const Context& context
                                   const Config& config) {
   if (!options.machine.empty()) return load_machine(options.machine);
   const Isa isa = config.run.isa == "auto" ? best_isa() : parse_isa(config.run.isa);
-  const HostFacts host = host_facts("");
-  const MachineId id{host.cpu, std::string(name_of(isa)), threads};
-  const FoundMachine found = find_machine(context.machine_file, id);
-  if (!found.machine) return {};
-  return description_of(*found.machine, total_memory(host));
+  return ThisMachine(context.machine_file, isa, threads).described();
 }
 
 // A plan for a machine that was named is refused with changes that were planned for it.

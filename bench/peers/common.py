@@ -6,6 +6,7 @@ line on stdin with one on stdout, so that two sides can take turns while each st
 import dataclasses
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -88,6 +89,19 @@ def keep_freed_memory():
 
 def median(values):
     return statistics.median(values)
+
+
+def output_of(*command):
+    """The command's stdout; ends this script with what it said when it fails."""
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"$ {shlex.join(map(str, command))}\n{done.stderr}exit code {done.returncode}")
+    return done.stdout
+
+
+def rows_of(text):
+    """The objects of JSON lines."""
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def emit(**row):

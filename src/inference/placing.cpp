@@ -2,7 +2,8 @@
 
 #include <optional>
 
-#include "planner/memory_report.h"
+#include "planner/budget.h"
+#include "planner/placement.h"
 
 namespace sluice {
 namespace {
@@ -25,20 +26,14 @@ class Placer {
   WeightPlacement place() const {
     const std::optional<WeightPlacement> found = first_that_fits();
     require(found.has_value(), [&] {
-      const std::int64_t needed = device(least());
-      return Error(Exit::memory,
-                   {fmt::format("the device's budget is too small: {} are the least that do",
-                                human_bytes(needed)),
-                    "plan.device_memory",
-                    fmt::format("at least {} bytes", needed),
-                    fmt::format("{}", plan_.device_memory),
-                    {fmt::format("plan.device_memory = {}", needed)}});
+      return below_the_least(budget_of("plan.device_memory", plan_.device_memory), device(least()));
     });
     WeightPlacement placed = within_host(*found);
     const MemoryMap map = memory(placed);
-    require_room(Exit::memory, "host memory", "plan.host_memory", map.host_bytes(),
-                 plan_.host_memory);
-    require_room(Exit::disk, "disk", "plan.disk_memory", map.disk_bytes(), plan_.disk_memory);
+    require_room(budget_of("plan.host_memory", plan_.host_memory), Exit::memory, who, "host memory",
+                 map.host_bytes());
+    require_room(budget_of("plan.disk_memory", plan_.disk_memory), Exit::disk, who, "disk",
+                 map.disk_bytes());
     return placed;
   }
 
@@ -49,6 +44,10 @@ class Placer {
   std::int64_t device(const WeightPlacement& placement) const { return memory(placement).total(); }
 
  private:
+  static constexpr std::string_view who = "the weights that stream need";
+
+  static Budget budget_of(const char* key, std::int64_t bytes) { return {key, key, bytes}; }
+
   std::optional<WeightPlacement> first_that_fits() const {
     if (plan_.homes != "auto") {
       for (const int slots : slots_)
@@ -75,14 +74,8 @@ class Placer {
   // The first `count` blocks off the device, and of those the first `disk` on disk.
   WeightPlacement streaming(int count, int slots, int disk = 0) const {
     std::string text;
-    const auto add = [&](int first, int end, const char* tier) {
-      if (first >= end) return;
-      if (!text.empty()) text += ",";
-      text += end - first == blocks_ ? fmt::format("weights={}", tier)
-                                     : fmt::format("weights@{}-{}={}", first, end - 1, tier);
-    };
-    add(0, disk, "disk");
-    add(disk, count, "host");
+    add_homes(text, "weights", 0, disk, blocks_, "disk");
+    add_homes(text, "weights", disk, count, blocks_, "host");
     return placement(text, slots);
   }
 
@@ -98,18 +91,6 @@ class Placer {
       if (fits_host(moved)) return moved;
     }
     return found;
-  }
-
-  static void require_room(Exit code, const char* tier, const char* key, std::int64_t needed,
-                           std::int64_t budget) {
-    require(budget == 0 || needed <= budget, [&] {
-      return Error(code,
-                   {fmt::format("the weights that stream need {} of {}", human_bytes(needed), tier),
-                    key,
-                    fmt::format("at least {} bytes", needed),
-                    fmt::format("{}", budget),
-                    {fmt::format("{} = {}", key, needed)}});
-    });
   }
 
   WeightPlacement placement(const std::string& text, int slots) const {

@@ -8,8 +8,7 @@
 #include "inference/placing.h"
 #include "inference/staging.h"
 #include "inference/test_model.h"
-#include "program/happens_before.h"
-#include "program/validate.h"
+#include "program/test_mutants.h"
 
 namespace sluice {
 namespace {
@@ -154,18 +153,6 @@ TEST(Streamed, AWrongCopyChangesThem) {
   EXPECT_EQ(mistakes, 15);
 }
 
-// Whether the other waits alone put an action behind what it waited for.
-bool implied(const ProgramSet& set, const Program& program, int action, const Wait& wait) {
-  for (const Program& before : set.programs) {
-    const HappensBefore order(before, program);
-    const int first = static_cast<int>(before.actions.size());
-    const int other =
-        wait.action >= 0 ? wait.action + first : before.marks[static_cast<std::size_t>(wait.mark)];
-    if (other >= 0 && !order.ordered(other, action + first)) return false;
-  }
-  return true;
-}
-
 TEST(Streamed, TheValidatorKnowsTheWaits) {
   ProgramSet set = programs_of(spec_of("gptj"), "host", 2);
   validate(set);
@@ -179,7 +166,8 @@ TEST(Streamed, TheValidatorKnowsTheWaits) {
         action.waits.erase(action.waits.begin() + static_cast<std::ptrdiff_t>(w));
         try {
           validate(set);
-          EXPECT_TRUE(implied(set, program, static_cast<int>(a), wait)) << name << " " << a;
+          EXPECT_TRUE(testing::implied(set, program, static_cast<int>(a), wait))
+              << name << " " << a;
           ++others;
         } catch (const Error&) {
           ++refused;

@@ -72,11 +72,19 @@ double seconds_of(const Machine& machine, const OpList& list, const LayerGraph& 
 }
 
 Way way_of(Lane lane) {
-  const std::string_view name = name_of(lane);
-  if (name == "in") return Way::host_in;
-  if (name == "out") return Way::host_out;
-  if (name.find("write") != name.npos) return Way::disk_out;
-  if (name.find("read") != name.npos || name.find("disk") != name.npos) return Way::disk_in;
+  switch (lane) {
+    case Lane::in:
+      return Way::host_in;
+    case Lane::out:
+      return Way::host_out;
+    case Lane::disk_read:
+      return Way::disk_in;
+    case Lane::disk_write:
+      return Way::disk_out;
+    case Lane::compute:
+    case Lane::count:
+      break;
+  }
   return Way::none;
 }
 

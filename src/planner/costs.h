@@ -12,8 +12,7 @@ double seconds_of(const Machine& machine, const Op& op, Types types);
 // Of all ops of a list, one after the other.
 double seconds_of(const Machine& machine, const OpList& list, const LayerGraph& graph);
 
-// A way that bytes go. Each lane of copies is on one: the lanes of the host's link and, on a disk's
-// lanes, those whose names say that they read or write.
+// A way that bytes go. Each lane of copies is on one.
 enum class Way : std::uint8_t { none, host_in, host_out, disk_in, disk_out };
 Way way_of(Lane lane);
 // Bytes per second of a way while nothing else moves. 0: not known.

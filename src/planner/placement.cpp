@@ -7,6 +7,15 @@
 
 namespace sluice {
 
+void add_homes(std::string& homes, std::string_view kind, int first, int end, int blocks,
+               std::string_view tier) {
+  first = std::max(first, 0), end = std::min(end, blocks);
+  if (first >= end) return;
+  if (!homes.empty()) homes += ",";
+  homes += end - first == blocks ? fmt::format("{}={}", kind, tier)
+                                 : fmt::format("{}@{}-{}={}", kind, first, end - 1, tier);
+}
+
 std::string homes_with(int count, int blocks, int disk) {
   if (count == 0) return "device";
   if (disk >= 3 * blocks) return "disk";
@@ -14,16 +23,8 @@ std::string homes_with(int count, int blocks, int disk) {
   std::string out;
   int before = 0;  // blobs of the kinds before
   for (const char* kind : {"optimizer", "gradients", "weights"}) {
-    // [first, end) of this kind's blocks to `tier`.
-    const auto add = [&](int first, int end, const char* tier) {
-      first = std::max(first, 0), end = std::min(end, blocks);
-      if (first >= end) return;
-      if (!out.empty()) out += ",";
-      out += end - first == blocks ? fmt::format("{}={}", kind, tier)
-                                   : fmt::format("{}@{}-{}={}", kind, first, end - 1, tier);
-    };
-    add(0, disk - before, "disk");
-    add(disk - before, count - before, "host");
+    add_homes(out, kind, 0, disk - before, blocks, "disk");
+    add_homes(out, kind, disk - before, count - before, blocks, "host");
     before += blocks;
   }
   return out;

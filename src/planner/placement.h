@@ -56,6 +56,11 @@ std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_
 // The one that takes least: for a stash of a few layers that may be to keep it.
 Placement least(const PlacementChoices& choices, const DeviceBytes& bytes);
 
+// Adds to a plan's homes that blocks [first, end) of `blocks` have this kind of blob on `tier`;
+// nothing for none of them.
+void add_homes(std::string& homes, std::string_view kind, int first, int end, int blocks,
+               std::string_view tier);
+
 // The homes of a plan that sends the first `count` blobs of 3 * blocks off the device, and of those
 // the first `disk` to disk.
 std::string homes_with(int count, int blocks, int disk = 0);

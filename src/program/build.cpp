@@ -173,19 +173,16 @@ class ProgramBuilder {
       action.bytes = plumbing_.of(model_.kind_of(action.layer), true).stash_bytes;
       return stash_slot(stop.stash);
     }
+    action.slot = set_.residency->slot(action.layer, stop.kind);
     action.bytes = set_.residency->blob_bytes(LayerKind::block, region_of(stop.kind));
     return blob(action.layer, region_of(stop.kind));
-  }
-  int slot_of(const Action& action) const {
-    return action.kind == Kind::stash ? action.slot
-                                      : set_.residency->slot(action.layer, action.kind);
   }
 
   void add_fetch(Action& action, const Stop& stop) {
     action.lane = Lane::in;
     const Kind kind = stop.kind;
     action.to = set_copy(action, stop);
-    const int slot = slot_of(action);
+    const int slot = action.slot;
     const int staging = set_.residency->staging(action.layer, kind);
     wait_for_mark(action, set_.marks.used(kind, slot));
     wait_for_mark(action, set_.marks.emptied(kind, slot));
@@ -208,7 +205,7 @@ class ProgramBuilder {
     action.lane = Lane::out;
     const Kind kind = stop.kind;
     action.from = set_copy(action, stop);
-    const int slot = slot_of(action);
+    const int slot = action.slot;
     const int staging = set_.residency->staging(action.layer, kind);
     wait_for(action, mark(set_.marks.used(kind, slot)));
     if (kind == Kind::stash) {

@@ -136,10 +136,7 @@ class ProgramPrinter {
     if (action.phase == Phase::load)
       return fmt::format("staging -> batch slot {}", program_.slot_of(action.micro));
     if (action.copies()) {
-      const int number = action.kind == Kind::stash
-                             ? action.slot
-                             : set_.residency->slot(action.layer, action.kind);
-      const std::string slot = fmt::format("{} slot {}", name_of(action.kind), number);
+      const std::string slot = fmt::format("{} slot {}", name_of(action.kind), action.slot);
       if (action.phase == Phase::keep) return "carry -> " + slot;
       const int staging = set_.residency->staging(action.layer, action.kind);
       const std::string host =

@@ -88,7 +88,7 @@ struct Action {
   // Of a copy: what, and offsets in the arena or, from its end on, in host memory, then on disk. A
   // load comes from the batch's staging block, a layer's input from a carry, in the arena too.
   Kind kind = Kind::count;
-  int slot = -1;  // of a copied stash
+  int slot = -1;  // of its kind's ring, at one end
   std::int64_t from = -1, to = -1, bytes = 0;
   std::vector<Wait> waits;
 

@@ -4,7 +4,6 @@
 
 #include <vector>
 
-#include "planner/description.h"
 #include "planner/memory_report.h"
 #include "program/plan.h"
 #include "train/config.h"
@@ -26,18 +25,6 @@ struct TierBytes {
 Plan placed(const Config& config, const Plan& plan, int threads);
 // The least of the device that this config can do with, and what is then on host and disk.
 TierBytes least_bytes(const Config& config, const Plan& plan, int threads);
-
-// The config as it is planned on a described machine: budgets and precision that it leaves to the
-// machine are the machine's.
-Config on_machine(const Config& config, const Machine& machine);
-// plan_of(), for that machine. REQUIRES: the config is on_machine().
-Plan plan_of(const Config& config, const Machine& machine);
-// Among the placements that fit the machine, the one whose step is predicted to be shortest; the
-// micro-batch stays. Error (memory) as of placed() when none fits. On a CPU: placed().
-Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int threads);
-// At most three changes of what a person asked for with which it would fit on the machine, or on
-// another that is known, each planned again: "--plan.state=compact", "--machine h200x4-one".
-std::vector<std::string> changes_that_fit(const Config& asked, const Machine& machine);
 
 // The mildest changes of the config with which it takes at most `available` bytes; at most three,
 // none when none helps. Builds the programs of each change it tries.

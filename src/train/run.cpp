@@ -11,6 +11,7 @@
 #include "train/loop.h"
 #include "train/planted.h"
 #include "train/sampler.h"
+#include "train/this_machine.h"
 #include "train/tracing.h"
 #include "train/validator.h"
 
@@ -78,9 +79,7 @@ struct Peak {
   std::string text;
 };
 
-Peak peak_of(const TrainRequest& request, const Plan& plan, const CpuBackend::Options& cpu) {
-  const MachineId id{host_facts("").cpu, std::string(name_of(cpu.isa)), cpu.threads};
-  const FoundMachine found = find_machine(request.machine_file, id);
+Peak peak_of(const TrainRequest& request, const Plan& plan, const FoundMachine& found) {
   const char* precision = plan.numerics.precision == DType::bf16 ? "bf16" : "float32";
   Peak peak;
   if (found.machine) peak.flops = product_flops(*found.machine, precision);
@@ -97,17 +96,11 @@ Peak peak_of(const TrainRequest& request, const Plan& plan, const CpuBackend::Op
 }
 
 // The machine that was described, which must be this one, or as `sluice doctor` measured it.
-std::optional<Machine> machine_of(const TrainRequest& request, const CpuBackend::Options& cpu) {
-  const HostFacts host = host_facts("");
-  const MachineId id{host.cpu, std::string(name_of(cpu.isa)), cpu.threads};
-  if (!request.machine.empty()) {
-    Machine machine = load_machine(request.machine);
-    require_same(machine, {id.cpu, id.isa, cpu.threads, total_memory(host)}, request.machine);
-    return machine;
-  }
-  const FoundMachine found = find_machine(request.machine_file, id);
-  if (!found.machine) return {};
-  return description_of(*found.machine, total_memory(host));
+std::optional<Machine> machine_of(const TrainRequest& request, const ThisMachine& here) {
+  if (request.machine.empty()) return here.described();
+  Machine machine = load_machine(request.machine);
+  require_same(machine, {here.id.cpu, here.id.isa, here.id.threads, here.memory}, request.machine);
+  return machine;
 }
 
 // When a run has ended: the planner's word beside what it did.
@@ -214,7 +207,8 @@ Exit train(const TrainRequest& request) {
   const Config& config = request.config;
   check_trainable(config);
   const CpuBackend::Options cpu = cpu_options(config);
-  const std::optional<Machine> machine = machine_of(request, cpu);
+  const ThisMachine here(request.machine_file, cpu.isa, cpu.threads);
+  const std::optional<Machine> machine = machine_of(request, here);
   const Plan plan = placed(config, plan_of(config), cpu.threads);
   const Data data(config);
   const TrainingBatches batches(data.train, data.rows(config),
@@ -232,7 +226,7 @@ Exit train(const TrainRequest& request) {
   CpuBackend backend(cpu);
   files.open(config, key, *request.faults);
   const RunLength length = length_of(config);
-  const Peak peak = peak_of(request, plan, cpu);
+  const Peak peak = peak_of(request, plan, here.measured);
   MetricsLog log((files.folder() / "metrics.jsonl").string(),
                  metrics_options(request, length.steps, peak.flops));
   log.say(fmt::format(

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/around.h"
 #include "checkpoint/state_files.h"
 #include "core/hash.h"
 #include "core/random.h"
@@ -13,27 +14,14 @@ namespace sluice::testing_support {
 namespace {
 
 // The CPU backend with ops left out.
-class Filtered final : public Backend {
+class Filtered final : public AroundBackend {
  public:
-  Filtered(Backend& below, OpFilter filter) : below_(below), filter_(std::move(filter)) {}
-  std::string_view name() const override { return below_.name(); }
-  std::byte* take(std::int64_t bytes) override { return below_.take(bytes); }
+  Filtered(Backend& below, OpFilter filter) : AroundBackend(below), filter_(std::move(filter)) {}
   void run(const Op& op, const Frame& frame) override {
-    if (!filter_ || filter_(op, frame.first)) below_.run(op, frame);
-  }
-  std::byte* take_host(std::int64_t bytes) override { return below_.take_host(bytes); }
-  void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
-    below_.copy_in(device, host, bytes);
-  }
-  void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
-    below_.copy_out(host, device, bytes);
-  }
-  void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override {
-    below_.copy_within(to, from, bytes);
+    if (!filter_ || filter_(op, frame.first)) AroundBackend::run(op, frame);
   }
 
  private:
-  Backend& below_;
   OpFilter filter_;
 };
 

@@ -1,9 +1,11 @@
 // sluice plan: what a run would take, without taking it. Exit code 0 at any size.
+#include <algorithm>
 #include <limits>
 
 #include "backend/cpu/host.h"
 #include "command.h"
 #include "core/file.h"
+#include "planner/budget.h"
 #include "planner/flops.h"
 #include "planner/simulate.h"
 #include "program/print.h"
@@ -47,24 +49,25 @@ void find_machine(const Options& options, const Context& context, int& threads, 
     return;
   }
   out.machine = load_machine(options.machine);
-  threads = out.machine->device == "cpu" ? static_cast<int>(out.machine->cores.value) : 1;
+  const double cores = std::clamp(out.machine->cores.value, 1.0, 4096.0);
+  threads = out.machine->device == "cpu" ? static_cast<int>(cores) : 1;
   out.on = plan_machine(*out.machine, threads);
 }
 
 // A plan for a machine that was named is refused with changes that were planned for it.
 Plan place(const Config& asked, const Planned& planned, const Plan& plan, int threads, bool named) {
+  constexpr std::int64_t no_limit = std::numeric_limits<std::int64_t>::max();
+  if (!named || planned.machine->device == "cpu")
+    return placed_or_told(planned.config, plan, threads, no_limit);
   try {
-    return named
-               ? fastest(planned.config, plan, *planned.machine, threads)
-               : placed_or_told(planned.config, threads, std::numeric_limits<std::int64_t>::max());
-  } catch (const Error& e) {
+    return fastest(planned.config, plan, *planned.machine, threads);
+  } catch (const BudgetError& e) {
     const bool budget =
         asked.plan.device_memory > 0 || asked.plan.host_memory > 0 || asked.plan.disk_memory > 0;
-    const bool too_little = e.code() == Exit::memory || e.code() == Exit::disk;
-    if (!named || budget || planned.machine->device == "cpu" || !too_little) throw;
     Report report = e.report();
-    report.where = planned.machine->name;
-    report.tries = changes_that_fit(asked, *planned.machine);
+    if (!budget) report.where = planned.machine->name;
+    if (auto changes = changes_that_fit(asked, *planned.machine); !changes.empty())
+      report.tries = std::move(changes);
     throw Error(e.code(), std::move(report));
   }
 }

@@ -77,17 +77,17 @@ TEST(Simulate, OneSlotTakesTurns) {
 TEST(Simulate, WhatHoldsAStepUpIsTheLaneAtWork) {
   const auto chain = [](double read_seconds, double in_seconds) {
     Drawn d;
-    const int r = d.add(Lane::read, read_seconds, {{.mark = 0}}, 100);
+    const int r = d.add(Lane::disk_read, read_seconds, {{.mark = 0}}, 100);
     const int f = d.add(Lane::in, in_seconds, {{.action = r}}, 100);
     d.program.marks = {d.add(Lane::compute, 3, {{.action = f}})};
     return d.run();
   };
   const Simulated s = chain(8, 1);
-  constexpr auto read = static_cast<std::size_t>(Lane::read);
+  constexpr auto read = static_cast<std::size_t>(Lane::disk_read);
   EXPECT_DOUBLE_EQ(s.seconds, 12);
   EXPECT_DOUBLE_EQ(s.waited[read], 8);
   EXPECT_DOUBLE_EQ(s.waited[in], 1);
-  EXPECT_EQ(s.bound, Lane::read);
+  EXPECT_EQ(s.bound, Lane::disk_read);
   EXPECT_EQ(chain(1, 8).bound, Lane::in);
 }
 

@@ -32,14 +32,14 @@ bool holds(const std::vector<std::string>& all, const std::vector<std::string>& 
 
 }  // namespace
 
-std::string Change::as_options() const {
+std::string Alternative::as_options() const {
   std::string out;
   for (const std::string& setting : settings)
     out += fmt::format("{}--{}", out.empty() ? "" : " ", setting);
   return out + note;
 }
 
-PlanChange Change::as_lines() const {
+PlanChange Alternative::as_lines() const {
   Config defaults;
   const OptionTable table = table_of(defaults);
   PlanChange out{{}, false, note};
@@ -64,9 +64,9 @@ bool Changes::fits(const std::vector<std::string>& settings) const {
 }
 
 void Changes::add(const std::vector<std::string>& settings, const std::string& note) {
-  const auto same = [&](const Change& one) { return one.settings == settings && one.note == note; };
+  const auto same = [&](const Alternative& one) { return one.settings == settings && one.note == note; };
   if (std::any_of(found_.begin(), found_.end(), same)) return;
-  const bool more = std::any_of(found_.begin(), found_.end(), [&](const Change& one) {
+  const bool more = std::any_of(found_.begin(), found_.end(), [&](const Alternative& one) {
     return !one.settings.empty() && holds(settings, one.settings);
   });
   (more ? others_ : found_).push_back({settings, note});
@@ -213,8 +213,8 @@ void Changes::machine(const std::string& text) {
   if (!enough()) add({}, text);
 }
 
-std::vector<Change> Changes::take() && {
-  for (Change& one : others_)
+std::vector<Alternative> Changes::take() && {
+  for (Alternative& one : others_)
     if (!enough()) found_.push_back(std::move(one));
   return std::move(found_);
 }

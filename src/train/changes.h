@@ -12,7 +12,7 @@
 namespace sluice {
 
 // Settings ("plan.state=compact"), and what else a person is told.
-struct Change {
+struct Alternative {
   std::vector<std::string> settings;
   std::string note;
 
@@ -46,7 +46,7 @@ class Changes {
   void machine(const std::string& text);  // which the caller has planned
 
   bool enough() const { return found_.size() >= most; }
-  std::vector<Change> take() &&;  // at most three
+  std::vector<Alternative> take() &&;  // at most three
 
  private:
   bool fits(const std::vector<std::string>& settings) const;
@@ -55,7 +55,7 @@ class Changes {
 
   const Config& asked_;
   const Again& again_;
-  std::vector<Change> found_, others_;
+  std::vector<Alternative> found_, others_;
 };
 
 // The largest published model of the family with fewer parameters that `fits` finds to fit; empty:

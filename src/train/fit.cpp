@@ -86,7 +86,7 @@ Plan placed(const Config& config, const Plan& plan, int threads) {
 namespace {
 
 // Plans a config; throws Error unless it takes at most `available` bytes.
-void plan_again(const Config& config, int threads, std::int64_t available) {
+void plan_again(const Config& config, bool packed, int threads, std::int64_t available) {
   const auto fits = [&](std::int64_t bytes) {
     require(bytes <= available, [] { return Error(Exit::memory, {"too large", {}, {}, {}, {}}); });
   };
@@ -94,18 +94,21 @@ void plan_again(const Config& config, int threads, std::int64_t available) {
   // cannot fit needs no programs.
   const bool all_here = config.plan.homes == "auto" && config.plan.device_memory == 0;
   if (all_here || config.plan.homes == "device") fits(6 * parameters_of(config.model));
-  const Plan plan = placed(config, plan_of(config), threads);
+  Plan open = plan_of(config);
+  open.packed = packed;
+  const Plan plan = placed(config, open, threads);
   fits(memory_of(assemble_training(config, plan, threads), threads).total);
 }
 
 }  // namespace
 
-Plan placed_or_told(const Config& config, int threads, std::int64_t available) {
-  const Plan plan = plan_of(config);
+Plan placed_or_told(const Config& config, const Plan& plan, int threads, std::int64_t available) {
   try {
     return placed(config, plan, threads);
   } catch (BudgetError& e) {
-    const Changes::Again again = [&](const Config& c) { plan_again(c, threads, available); };
+    const Changes::Again again = [&](const Config& c) {
+      plan_again(c, plan.packed, threads, available);
+    };
     Changes changes(config, again);
     changes.budgets({"plan.device_memory", "plan.host_memory", "plan.disk_memory"});
     changes.free_choices();
@@ -114,9 +117,9 @@ Plan placed_or_told(const Config& config, int threads, std::int64_t available) {
     changes.smaller_model();
     changes.fewer_layers();
     changes.smaller_model("plan.state=compact");
-    const std::vector<Change> found = std::move(changes).take();
+    const std::vector<Alternative> found = std::move(changes).take();
     if (!found.empty()) e.report().tries.clear();
-    for (const Change& one : found) e.report().tries.push_back(one.as_lines().text());
+    for (const Alternative& one : found) e.report().tries.push_back(one.as_lines().text());
     throw;
   }
 }
@@ -171,14 +174,16 @@ std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
   if (streaming) candidates.insert(first_of_key, *streaming);
   std::vector<PlanChange> out = changes_that_fit(candidates, available, total_of);
   if (out.size() == Changes::most) return out;
-  const Changes::Again again = [&](const Config& c) { plan_again(c, threads, available); };
+  const Changes::Again again = [&](const Config& c) {
+    plan_again(c, plan.packed, threads, available);
+  };
   Changes changes(config, again);
   changes.free_choices();
   changes.formats();
   changes.smaller_model();
   changes.fewer_layers();
   changes.smaller_model("plan.state=compact");
-  for (const Change& one : std::move(changes).take())
+  for (const Alternative& one : std::move(changes).take())
     if (out.size() < Changes::most) out.push_back(one.as_lines());
   return out;
 }

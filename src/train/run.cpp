@@ -175,7 +175,8 @@ Decided decide(const TrainRequest& request, const std::string& folder, const Pla
   const Config& config = request.config;
   std::optional<PlanFile> kept;
   if (!request.plan && request.resume != "never") kept = kept_plan(folder);
-  if (kept && is_of(*kept, config)) {
+  const bool keeps = kept && is_of(*kept, config);
+  if (keeps) {
     PlanMachine alike = machine;
     alike.threads = 0;  // as many as there are today
     KeptPlan all = with_kept(config, *kept, alike);
@@ -187,8 +188,8 @@ Decided decide(const TrainRequest& request, const std::string& folder, const Pla
       if (all.planned_anew) throw;
     }
   }
-  Decided out{config, placed_or_told(config, threads, available_memory()), {}};
-  if (kept) out.messages.emplace_back("planned anew: the run's plan does not fit any more");
+  Decided out{config, placed_or_told(config, plan_of(config), threads, available_memory()), {}};
+  if (keeps) out.messages.emplace_back("planned anew: the run's plan does not fit any more");
   return out;
 }
 

@@ -64,7 +64,9 @@ bool Changes::fits(const std::vector<std::string>& settings) const {
 }
 
 void Changes::add(const std::vector<std::string>& settings, const std::string& note) {
-  const auto same = [&](const Alternative& one) { return one.settings == settings && one.note == note; };
+  const auto same = [&](const Alternative& one) {
+    return one.settings == settings && one.note == note;
+  };
   if (std::any_of(found_.begin(), found_.end(), same)) return;
   const bool more = std::any_of(found_.begin(), found_.end(), [&](const Alternative& one) {
     return !one.settings.empty() && holds(settings, one.settings);
@@ -163,7 +165,10 @@ void Changes::budgets(const std::vector<std::string>& keys) {
     }
 }
 
-std::string largest_that_fits(const Config& asked, const Changes::Again& again) {
+namespace {
+
+// Published models of the family with fewer parameters, the largest first.
+std::vector<std::string> smaller_models(const Config& asked) {
   std::vector<std::pair<std::int64_t, std::string>> smaller;
   const std::int64_t all = parameters_of(asked.model);
   for (const std::string& name : builtin_names()) {
@@ -172,13 +177,12 @@ std::string largest_that_fits(const Config& asked, const Changes::Again& again) 
       smaller.emplace_back(-parameters_of(model), name);
   }
   std::sort(smaller.begin(), smaller.end());
-  for (const auto& [fewer, name] : smaller) {
-    Config config = asked;
-    config.model = load_config(name).model;
-    if (fits_again(again, config)) return name;
-  }
-  return {};
+  std::vector<std::string> out;
+  for (auto& [fewer, name] : smaller) out.push_back(std::move(name));
+  return out;
 }
+
+}  // namespace
 
 std::int64_t layers_that_fit(Config config, const Changes::Again& again) {
   std::int64_t fit = 0, too_many = config.model.layers;
@@ -193,10 +197,27 @@ void Changes::smaller_model(const std::string& setting) {
   if (enough()) return;
   std::vector<std::string> settings;
   if (!setting.empty()) settings.push_back(setting);
-  const std::string name = largest_that_fits(with(settings), again_);
-  if (name.empty()) return;
-  machine(setting.empty() ? fmt::format("{}, a smaller model", name)
-                          : fmt::format("{}, a smaller model, with --{}", name, setting));
+  const auto fits_as = [&](const std::string& name, Config config) {
+    config.model = load_config(name).model;
+    return fits_again(again_, config);
+  };
+  for (const std::string& name : smaller_models(asked_)) {
+    if (!fits_as(name, with(settings))) continue;
+    if (setting.empty())
+      machine(fmt::format("{}, a smaller model", name));
+    else if (!fits_as(name, asked_))
+      machine(fmt::format("{}, a smaller model, with --{}", name, setting));
+    return;
+  }
+}
+
+void Changes::other_models() {
+  for (const std::string& name : smaller_models(asked_)) {
+    if (enough() || found_.size() + others_.size() >= most) return;
+    Config config = asked_;
+    config.model = load_config(name).model;
+    if (fits_again(again_, config)) machine(fmt::format("{}, a smaller model", name));
+  }
 }
 
 void Changes::fewer_layers(const std::string& setting) {

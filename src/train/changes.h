@@ -43,6 +43,7 @@ class Changes {
   // The largest published one, and the most blocks of this one; beside a setting.
   void smaller_model(const std::string& setting = {});
   void fewer_layers(const std::string& setting = {});
+  void other_models();                    // smaller published ones, as many as are missing
   void machine(const std::string& text);  // which the caller has planned
 
   bool enough() const { return found_.size() >= most; }
@@ -58,9 +59,6 @@ class Changes {
   std::vector<Alternative> found_, others_;
 };
 
-// The largest published model of the family with fewer parameters that `fits` finds to fit; empty:
-// none.
-std::string largest_that_fits(const Config& asked, const Changes::Again& again);
 // The most blocks that fit; 0: not one.
 std::int64_t layers_that_fit(Config config, const Changes::Again& again);
 

@@ -117,6 +117,7 @@ Plan placed_or_told(const Config& config, const Plan& plan, int threads, std::in
     changes.smaller_model();
     changes.fewer_layers();
     changes.smaller_model("plan.state=compact");
+    changes.other_models();
     const std::vector<Alternative> found = std::move(changes).take();
     if (!found.empty()) e.report().tries.clear();
     for (const Alternative& one : found) e.report().tries.push_back(one.as_lines().text());
@@ -183,6 +184,7 @@ std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
   changes.smaller_model();
   changes.fewer_layers();
   changes.smaller_model("plan.state=compact");
+  changes.other_models();
   for (const Alternative& one : std::move(changes).take())
     if (out.size() < Changes::most) out.push_back(one.as_lines());
   return out;

@@ -162,6 +162,7 @@ std::vector<std::string> changes_that_fit(const Config& asked, const Machine& ma
   }
   if (asked.plan.state != "compact") changes.smaller_model("plan.state=compact");
   changes.budgets(budgets);
+  changes.other_models();
   std::vector<std::string> out;
   for (const Alternative& change : std::move(changes).take()) out.push_back(change.as_options());
   return out;

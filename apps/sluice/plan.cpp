@@ -148,6 +148,12 @@ std::string flops_text(const Config& config) {
 
 const char* stash_of(const Plan& plan) { return plan.spill_stash ? "spilled" : "kept"; }
 
+std::string stash_text(const Plan& plan) {
+  return plan.stash_slots == 0
+             ? stash_of(plan)
+             : fmt::format("{} through {} slots", stash_of(plan), plan.stash_slots);
+}
+
 // Bytes that a steady step copies to the device and from it, by what they are.
 struct Traffic {
   std::array<std::int64_t, copied_kinds> in{}, out{};
@@ -212,7 +218,7 @@ std::string placement_text(const Planned& planned) {
       plan.passes == 0
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
-      name_of(plan.recompute), stash_of(plan));
+      name_of(plan.recompute), stash_text(plan));
   out += fmt::format("at rest: {:.3f} bytes a parameter\n",
                      static_cast<double>(at_rest_bytes(planned.programs)) /
                          static_cast<double>(planned.programs.model->parameters()));
@@ -272,6 +278,7 @@ int run(const Options& options, Context& context) {
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
          {"slots", planned.plan.slots},
+         {"stash_slots", stash_slots_of(planned.plan)},
          {"recompute", name_of(planned.plan.recompute)},
          {"stash", stash_of(planned.plan)},
          {"micro_batch", planned.plan.micro_batch},

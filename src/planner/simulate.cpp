@@ -217,6 +217,7 @@ LaneCosts costs_of(const Machine& machine, const Program& program) {
         if (beside == way) ++alike;  // two lanes on one way share it
         if (beside != way) share = share_of(machine, way);
       }
+      if ((busy >> compute_lane & 1) != 0) share *= beside_share(machine, way);
       out.speed[lane][busy] = share / alike;
       if (is_host(way)) copied += rate_of(machine, way) * share / alike;
     }

@@ -1,5 +1,7 @@
 #include "train/run.h"
 
+#include <nlohmann/json.hpp>
+
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
@@ -110,6 +112,15 @@ Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& m
   if (!machine || measured <= 0) return exit;
   const Simulated step = simulate(programs, *machine);
   const double predicted = static_cast<double>(tokens) / step.seconds;
+  const MemoryMap& memory = programs.memory;
+  const nlohmann::json row = {{"predicted", to_json(step, tokens)},
+                              {"machine", machine->name},
+                              {"measured", {{"tokens_per_second", measured}}},
+                              {"taken",
+                               {{"device", memory.total()},
+                                {"host", memory.host_bytes()},
+                                {"disk", memory.disk_bytes()}}}};
+  log.row(row.dump());
   log.say(fmt::format(
       "sluice: predicted {:.4g} tokens/s on {}, bound by {}; measured {:.4g}, {:+.1f}%", predicted,
       machine->name, name_of(step.bound), measured, 100 * (measured / predicted - 1)));
@@ -303,7 +314,7 @@ Exit train(const TrainRequest& request) {
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
   std::optional<Tracing> tracing;
   if (watchers.recorder)
-    tracing.emplace(*watchers.recorder, *programs, files.folder() / "trace.json", log);
+    tracing.emplace(*watchers.recorder, *programs, machine, files.folder() / "trace.json", log);
   const LoopParts parts{config,
                         key,
                         trainer,

@@ -164,7 +164,9 @@ TEST(TraceSlow, ShowsThePredictionBelow) {
   EXPECT_NE(none.err.find("sluice doctor --save"), std::string::npos) << none.err;
   EXPECT_TRUE(read_trace(tiny.path("none/trace.json")).predicted.empty());
 
-  const Ended doctor = tiny.run("instead doctor --quick --save here.toml");
+  const Ended doctor = tiny.run(
+      "XDG_CACHE_HOME=\"$PWD/cache\"; export XDG_CACHE_HOME; "
+      "instead doctor --quick --save here.toml");
   ASSERT_EQ(doctor.exit, 0) << doctor.err;
   std::map<std::string, Names> all;
   for (const std::string& options : {base, streams}) {

@@ -18,7 +18,7 @@ constexpr std::size_t most_bytes = 1 << 20;
 constexpr std::ptrdiff_t most_dots = 20'000;  // toml++ frees tables by recursion
 constexpr std::size_t most_rows = 10'000;
 constexpr std::size_t most_text = 300;  // characters
-constexpr double most_value = 1e20;
+constexpr double least_value = 1e-12, most_value = 1e18;  // bytes stay below 2^63
 constexpr std::int64_t most_size = std::int64_t{1} << 40;
 
 struct NamedFigure {
@@ -92,8 +92,8 @@ class Reader {
     const toml::node* node = find(key);
     const double value =
         node == nullptr ? std::nan("") : node->value<double>().value_or(std::nan(""));
-    if (!(std::isfinite(value) && value >= 0 && value <= most_value))
-      refuse(node, key, fmt::format("a number from 0 to {:.0e}", most_value),
+    if (!(value == 0 || (value >= least_value && value <= most_value)))
+      refuse(node, key, fmt::format("0, or a number from {:.0e} to {:.0e}", least_value, most_value),
              node == nullptr ? "nothing" : "something else");
     return value;
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is Sluice faster than its peers on this machine? Every comparison of `make bench`, in one run.
 
-    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32] [stream]      without names: all of them
+    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32] [stream] [predict]      without names: all of them
 
 Fetches PyTorch and Transformers from PyPI into build/venv when they are not there, builds the timing programs into
 build/bench and writes each result with its command to bench/results/. It takes about an hour on two cores. Nothing
@@ -18,6 +18,9 @@ BUILD = ROOT / "build" / "bench"
 VENV = ROOT / "build" / "venv"
 SLUICE = "build/release/sluice"
 CORES = len(os.sched_getaffinity(0))
+
+
+ALONE = ("stream", "predict")  # without a peer
 
 
 def run(*command):
@@ -59,8 +62,12 @@ def compare_streaming(name, python, _program, _bf16):
     run(python, "bench/stream.py", "--sluice", SLUICE, "--out", f"bench/results/{name}.txt")
 
 
+def compare_prediction(name, python, _program, _bf16):
+    run(python, "bench/predict.py", "--sluice", SLUICE, "--out", f"bench/results/{name}.txt")
+
+
 COMPARISONS = {"gemm-f32": compare_gemm, "gemm-bf16": compare_gemm, "train-bf16": compare_training,
-               "train-f32": compare_training, "stream": compare_streaming}
+               "train-f32": compare_training, "stream": compare_streaming, "predict": compare_prediction}
 
 
 def main():
@@ -69,7 +76,8 @@ def main():
     names = parser.parse_args().names or list(COMPARISONS)
     if unknown := [name for name in names if name not in COMPARISONS]:
         parser.error(f"no comparison is called {unknown[0]}; there are {', '.join(COMPARISONS)}")
-    python, program = python_with_peers(), bench_gemm()
+    peers = any(name not in ALONE for name in names)
+    python, program = (python_with_peers(), bench_gemm()) if peers else (sys.executable, None)
     for name in names:
         COMPARISONS[name](name, python, program, name.endswith("bf16"))
 

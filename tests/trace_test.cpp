@@ -156,14 +156,17 @@ Names names_of(const std::map<std::string, std::vector<Span>>& rows) {
 // A prediction has the rows, spans and ops of what was measured, in the same order.
 TEST(TraceSlow, ShowsThePredictionBelow) {
   const TinyRun tiny;
-  const std::string base = "--model.layers=4 --run.validate_every=0 --run.save_every=0 --trace 2";
+  const std::string base =
+      "--model.layers=4 --run.validate_every=0 --run.save_every=0 --run.threads=0 --trace 2";
   const std::string streams = base + " --plan.homes=host --plan.schedule=layer-major";
   const Ended none = tiny.train("none", streams);
   EXPECT_NE(none.err.find("no predicted rows"), std::string::npos) << none.err;
   EXPECT_NE(none.err.find("sluice doctor --save"), std::string::npos) << none.err;
   EXPECT_TRUE(read_trace(tiny.path("none/trace.json")).predicted.empty());
 
-  const Ended doctor = tiny.run("instead doctor --quick --save here.toml");
+  const Ended doctor = tiny.run(
+      "XDG_CACHE_HOME=\"$PWD/cache\"; export XDG_CACHE_HOME; "
+      "instead doctor --quick --save here.toml");
   ASSERT_EQ(doctor.exit, 0) << doctor.err;
   std::map<std::string, Names> all;
   for (const std::string& options : {base, streams}) {

@@ -258,7 +258,7 @@ void add_doctor(CLI::App& app, Context& context) {
   std::shared_ptr<Options> o;
   CLI::App* command = add_command(app, context, "doctor",
                                   "Measure this machine; say what is wrong and what to do", run, o);
-  command->add_flag("--quick", o->quick, "5 seconds instead of 20, less exact");
+  command->add_flag("--quick", o->quick, "7 seconds instead of 25, less exact");
   command->add_option("--save", o->save, "describe the machine in a file, for plan --machine")
       ->type_name("FILE");
   command->add_option("--disk", o->disk, "the folder whose disk is measured (default: this one)")

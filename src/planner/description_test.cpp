@@ -43,6 +43,32 @@ TEST(Description, BuiltInsAreReadAndWrittenBack) {
   EXPECT_NE(to_toml(other), to_toml(load_machine("h200")));
 }
 
+TEST(Description, KeepsWhatDoctorMeasuredOfOps) {
+  MachineRates rates;
+  rates.date = "2026-11-23";
+  rates.copy_one = 2e10, rates.copy_all = 3e10;
+  const Machine before = description_of(rates, 1 << 30);
+  EXPECT_EQ(before.launch.is, Origin::assumed);
+  EXPECT_EQ(before.slowing_part.is, Origin::assumed);
+  EXPECT_EQ(before.host_beside.value, 0);
+  rates.ops = {{"gelu bf16", {1024, 1, 1}, 3e10}};
+  rates.between_ops = 2e-6;
+  rates.beside = {1e10, 0.75};
+  const Machine after = description_of(rates, 1 << 30);
+  EXPECT_EQ(after.launch.is, Origin::measured);
+  EXPECT_DOUBLE_EQ(after.launch.value, 2e-6);
+  EXPECT_DOUBLE_EQ(after.host_beside.value, 5e9);
+  EXPECT_DOUBLE_EQ(after.slowing_part.value, 0.25);
+  EXPECT_NEAR(op_rate(after, "gelu bf16", {4096, 1, 1}), 3e10, 1);
+  EXPECT_EQ(op_rate(after, "gelu f32", {4096, 1, 1}), 0);
+  EXPECT_EQ(to_toml(parse_description(to_toml(after), "again")), to_toml(after));
+  EXPECT_NE(to_toml(before), to_toml(after));
+  const std::string head = "name = \"m\"\ndevice = \"cpu\"\nmodel = \"c\"\n";
+  const std::string row = "op = \"gelu\", m = 1, k = 1, n = 1, is = \"measured\", rate = ";
+  EXPECT_EQ(refusal(head + "ops = [ { " + row + "1 } ]\n"), "");
+  EXPECT_NE(refusal(head + "ops = [ { " + row + "0 } ]\n").find("above 0"), std::string::npos);
+}
+
 TEST(Description, EveryFigureSaysWhereItComesFrom) {
   const std::string head = "name = \"m\"\ndevice = \"cpu\"\nmodel = \"c\"\n";
   EXPECT_EQ(refusal(head), "");

@@ -170,7 +170,7 @@ std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_
 
 Placement with_stash_slots(Placement placement, int most, std::int64_t budget,
                            const DeviceBytes& bytes) {
-  if (placement.stash != Stash::spilled) return placement;
+  if (placement.stash != Stash::spilled || most <= placement.slots) return placement;
   int fits = placement.slots, too_many = most + 1;
   while (too_many - fits > 1) {
     placement.stash_slots = (fits + too_many) / 2;

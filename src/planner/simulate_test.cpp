@@ -141,5 +141,42 @@ TEST(Simulate, SpeedsFollowTheMachine) {
   EXPECT_DOUBLE_EQ(costs.speed[compute][both | 1], 0.9);
 }
 
+// A copy has 40 of its 100 while compute works, and takes 0.1 of it at 40.
+TEST(Simulate, CopiesTakeTurnsWithCompute) {
+  Machine machine;
+  machine.host_in.value = 100, machine.host_beside.value = 40;
+  machine.slowing_part.value = 0.1, machine.slowing_rate.value = 40;
+  Program program;
+  program.actions.resize(1);
+  program.actions[0].lane = Lane::in, program.actions[0].bytes = 300;
+  const LaneCosts costs = costs_of(machine, program);
+  EXPECT_DOUBLE_EQ(costs.speed[in][std::size_t{1} << in], 1);
+  EXPECT_DOUBLE_EQ(costs.speed[in][std::size_t{1} << in | 1], 0.4);
+  EXPECT_DOUBLE_EQ(costs.speed[compute][std::size_t{1} << in | 1], 0.9);
+}
+
+// An op that was measured among its neighbours costs what it did; others cost what they did before.
+TEST(Costs, OpsThatWereMeasuredCostThat) {
+  Machine machine;
+  machine.memory_rate.value = 1e9, machine.launch.value = 1e-6;
+  const std::vector<ValueType> types(
+      2, {DType::bf16, {{Axis::batch, 2}, {Axis::time, 8}, {Axis::model, 32}}});
+  const Op gelu = Gelu{.x = 0, .y = 1};
+  const OpClass what = class_of(gelu, types);
+  EXPECT_EQ(what.name, "gelu bf16");
+  EXPECT_DOUBLE_EQ(what.work, 2 * 2 * 2 * 8 * 32);
+  EXPECT_EQ(what.sizes[0], 2 * 2 * 2 * 8 * 32);
+  const double before = seconds_of(machine, gelu, types);
+  EXPECT_DOUBLE_EQ(before, 1e-6 + what.work / 1e9);
+  machine.ops = {{"gelu f32", what.sizes[0], 1, 1, {5, Origin::measured, ""}}};
+  EXPECT_DOUBLE_EQ(seconds_of(machine, gelu, types), before);
+  machine.ops[0].op = "gelu bf16";
+  EXPECT_DOUBLE_EQ(seconds_of(machine, gelu, types), 1e-6 + what.work / 5);
+  // Between two, the mean of their logarithms.
+  machine.ops = {{"gelu bf16", what.sizes[0] / 2, 1, 1, {2, Origin::measured, ""}},
+                 {"gelu bf16", what.sizes[0] * 2, 1, 1, {8, Origin::measured, ""}}};
+  EXPECT_DOUBLE_EQ(seconds_of(machine, gelu, types), 1e-6 + what.work / 4);
+}
+
 }  // namespace
 }  // namespace sluice

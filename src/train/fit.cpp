@@ -72,7 +72,7 @@ Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
 
 }  // namespace
 
-Plan placed(const Config& config, const Plan& plan, int threads) {
+Plan placed(const Config& config, const Plan& plan, int threads, int most_stash_slots) {
   Sizes sizes(config, plan, threads);
   const Placement placement = within_host(config, sizes, within_device(config, plan, sizes));
   const TierBytes bytes = sizes.of(placement);
@@ -80,8 +80,7 @@ Plan placed(const Config& config, const Plan& plan, int threads) {
                "what streams needs", "host memory", bytes.host);
   require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
                "what streams needs", "disk", bytes.disk);
-  if (config.plan.device_memory == 0 || config.plan.slots != 0) return with(plan, placement);
-  constexpr int most_stash_slots = 16;
+  if (config.plan.device_memory == 0) return with(plan, placement);
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
   return with(plan,
               with_stash_slots(placement, most_stash_slots, config.plan.device_memory, device));

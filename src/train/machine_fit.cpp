@@ -103,7 +103,7 @@ Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int
     best = one;
     least = seconds;
   }
-  return best ? with(plan, *best) : placed(config, plan, threads);  // which says why none does
+  return best ? with(plan, *best) : placed(config, plan, threads, 0);  // which says why none does
 }
 
 namespace {

@@ -113,13 +113,12 @@ Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& m
   const Simulated step = simulate(programs, *machine);
   const double predicted = static_cast<double>(tokens) / step.seconds;
   const MemoryMap& memory = programs.memory;
-  const nlohmann::json row = {{"predicted", to_json(step, tokens)},
-                              {"machine", machine->name},
-                              {"measured", {{"tokens_per_second", measured}}},
-                              {"taken",
-                               {{"device", memory.total()},
-                                {"host", memory.host_bytes()},
-                                {"disk", memory.disk_bytes()}}}};
+  const nlohmann::json row = {
+      {"predicted", to_json(step, tokens)},
+      {"machine", machine->name},
+      {"measured", {{"tokens_per_second", measured}}},
+      {"taken",
+       {{"device", memory.total()}, {"host", memory.host_bytes()}, {"disk", memory.disk_bytes()}}}};
   log.row(row.dump());
   log.say(fmt::format(
       "sluice: predicted {:.4g} tokens/s on {}, bound by {}; measured {:.4g}, {:+.1f}%", predicted,

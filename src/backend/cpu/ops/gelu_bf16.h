@@ -245,21 +245,25 @@ inline void for_lines_of(const ProductPart& part, Body body) {
 }
 
 // These two round in registers: numbers that were stored by halves a moment ago are slow to load.
+// They ask for the rows that follow: each lies in a page of its own, where no hardware prefetcher
+// follows.
 template <Numbers (*f)(const Numbers&)>
 void round_gelu(const ProductPart& x, bf16* h, bf16* y) {
   for_lines_of(x, [&](std::int64_t from, std::int64_t to, const Lines& lines, const Lines& halves) {
+    for (std::int64_t i = 4; i < 8; ++i) __builtin_prefetch(h + to + i * x.ld, 1, 3);
+    for (std::int64_t i = 4; i < 8; ++i) __builtin_prefetch(y + to + i * x.ld, 1, 3);
     const Numbers v = each(as_bf16, load(x.from + from, lines));
     store(h + to, halves, v);
     store(y + to, halves, each(rounded, f(v)));
   });
 }
 
-// Each row of x lies in a page of its own, where no hardware prefetcher follows.
 template <Numbers (*slope)(const Numbers&)>
 void round_gelu_grad(const ProductPart& dy, const bf16* x, bf16* dx) {
   for_lines_of(
       dy, [&](std::int64_t from, std::int64_t to, const Lines& lines, const Lines& halves) {
-        for (std::int64_t i = 0; i < 4; ++i) __builtin_prefetch(x + to + i * dy.ld + 32, 0, 2);
+        for (std::int64_t i = 4; i < 8; ++i) __builtin_prefetch(x + to + i * dy.ld, 0, 3);
+        for (std::int64_t i = 4; i < 8; ++i) __builtin_prefetch(dx + to + i * dy.ld, 1, 3);
         const Numbers s = slope(load(x + to, halves));
         store(dx + to, halves, rounded_product(each(as_bf16, load(dy.from + from, lines)), s));
       });

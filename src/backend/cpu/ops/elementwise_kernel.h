@@ -34,8 +34,7 @@ struct ProductPart {
 };
 
 // h = x rounded to bf16, y = GELU of h; dx = dy rounded to bf16, times the slope at x. The bits are
-// those of to_bf16 and the kernel of StreamKernels<bf16>, one after the other. The gradients ask
-// for the numbers of x that follow to the right, which the next part will read.
+// those of to_bf16 and the kernel of StreamKernels<bf16>, one after the other.
 struct RoundedGelu {
   void (*tanh)(const ProductPart& x, bf16* h, bf16* y);
   void (*exact)(const ProductPart& x, bf16* h, bf16* y);

@@ -111,6 +111,67 @@ TEST_F(Gpu, StateAndMasksHaveTheBitsOfTheCpu) {
   }
 }
 
+// A value becomes bf16, and so do its numbers.
+void halve(RefValue& value) {
+  value.type.dtype = DType::bf16;
+  for (double& x : value.numbers) x = stored(DType::bf16, x);
+}
+
+// A case of attention with bf16 storage; what a gradient needs of the forward is made anew.
+OpCase in_bf16(OpCase one) {
+  const auto at = [&](Id id) -> RefValue& { return one.frame[static_cast<std::size_t>(id)]; };
+  const auto halve_once = [&](Id id) {
+    if (id != no_value && at(id).type.dtype == DType::f32) halve(at(id));
+  };
+  one.label += ", bf16";
+  if (const auto* op = std::get_if<Attention>(&one.op)) {
+    for (const Id id : {op->q.id, op->k.id, op->v.id, op->k_cache, op->v_cache, op->y})
+      halve_once(id);
+    return one;
+  }
+  const auto& op = std::get<AttentionGrad>(one.op);
+  for (const Id id : {op.q.id, op.k.id, op.v.id, op.dy, op.dq.id, op.dk.id, op.dv.id})
+    halve_once(id);
+  reference(Attention{.q = op.q,
+                      .k = op.k,
+                      .v = op.v,
+                      .starts = op.starts,
+                      .y = op.y,
+                      .lse = op.lse,
+                      .scale = op.scale,
+                      .control = op.control,
+                      .dropout = op.dropout},
+            one.frame);
+  halve_once(op.y);
+  return one;
+}
+
+// Probabilities are bf16 when they are multiplied by values, so a result has some of their
+// roundings; lse has none.
+TEST_F(Gpu, AttentionInBf16IsCloseAndTheSameTwentyTimes) {
+  std::vector<OpCase> cases = op_cases();
+  for (OpCase& f32 : cases) {
+    if (!std::holds_alternative<Attention>(f32.op) &&
+        !std::holds_alternative<AttentionGrad>(f32.op))
+      continue;
+    const OpCase one = in_bf16(std::move(f32));
+    SCOPED_TRACE(one.label);
+    const std::vector<RefValue> expected = expected_of(one);
+    const TestFrame result = result_of(one);
+    EXPECT_TRUE(result.guards_hold());
+    std::string errors;
+    for (const Id id : written_by(one.op)) {
+      const bool half = one.frame[static_cast<std::size_t>(id)].type.dtype == DType::bf16;
+      const double error = error_of(id, result, expected);
+      EXPECT_LE(error, half ? 1e-2 : 1e-5) << "value " << id;
+      errors += fmt::format(" {:.1e}", error);
+    }
+    fmt::print("{:70}{}\n", one.label, errors);
+    for (int i = 1; i < 20; ++i)
+      ASSERT_TRUE(same_bits(one, result, result_of(one))) << one.label << ", time " << i;
+  }
+}
+
 // What the checks above must not let pass.
 TEST_F(Gpu, NegativeControls) {
   const std::vector<OpCase> cases = op_cases();

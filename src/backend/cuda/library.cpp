@@ -10,6 +10,7 @@ namespace sluice {
 std::vector<std::string> library_places(const std::string& file) {
   static constexpr const char* folders[] = {
       "/usr/local/cuda/lib64",
+      "build/cuda/nvidia/*/lib",
       "build/venv/lib/python3*/site-packages/nvidia/*/lib",
       "/usr/lib/python3*/site-packages/nvidia/*/lib",
       "/usr/local/lib/python3*/*-packages/nvidia/*/lib",

@@ -9,6 +9,7 @@
 // Forward 4 B N T² H / 2 operations, gradient 14 (three of seven products in the kernel of dq, four
 // in that of dk and dv). Limit: the float32 units, at most half used, since a thread reads one
 // number of shared memory for every two multiply-adds; no tensor cores.
+#include "backend/cuda/kernels/attention_mma.h"
 #include "backend/cuda/kernels/common.cuh"
 
 namespace sluice::gpu {
@@ -404,6 +405,7 @@ void append(cudaStream_t s, const AttentionShape& a, Heads from, Heads cache, st
 
 void attention(cudaStream_t s, const AttentionShape& a, Heads q, Heads k, Heads v, Heads y,
                float* lse) {
+  if (on_tensor_cores(a)) return attention_mma(s, a, q, k, v, y, lse);
   with_type(a.type, [&]<class T>(T*) {
     with_capacity(a.head, [&]<int tile, int capacity>() {
       launch<tile, capacity>(s, forward_kernel<tile, capacity, T>, grid_of(a, a.heads, tile), 2, 1,
@@ -417,6 +419,7 @@ void attention_grad(cudaStream_t s, const AttentionShape& a, Heads q, Heads k, H
   const std::int64_t warps = a.batch * a.heads * a.time;
   with_type(a.type, [&]<class T>(T*) {
     delta_kernel<T><<<static_cast<unsigned>((warps + 7) / 8), 256, 0, s>>>(a, y, dy, out.delta);
+    if (on_tensor_cores(a)) return attention_grad_mma(s, a, q, k, v, lse, dy, out);
     with_capacity(a.head, [&]<int tile, int capacity>() {
       launch<tile, capacity>(s, query_grad_kernel<tile, capacity, T>, grid_of(a, a.heads, tile), 4,
                              1, a, q, k, v, lse, dy, out.delta, out.dq);

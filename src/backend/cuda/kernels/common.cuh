@@ -75,7 +75,9 @@ __device__ inline Lot load_lot(const T* p, int count) {
   if (count == lot && aligned(p)) {
     load_whole(p, out);
   } else {
-    for (int i = 0; i < count; ++i) out.x[i] = load(p + i);
+#pragma unroll  // an index that is known keeps the numbers in registers
+    for (int i = 0; i < lot; ++i)
+      if (i < count) out.x[i] = load(p + i);
   }
   return out;
 }
@@ -84,7 +86,9 @@ __device__ inline void store_lot(T* p, const Lot& from, int count) {
   if (count == lot && aligned(p)) {
     store_whole(p, from);
   } else {
-    for (int i = 0; i < count; ++i) store(p + i, from.x[i]);
+#pragma unroll
+    for (int i = 0; i < lot; ++i)
+      if (i < count) store(p + i, from.x[i]);
   }
 }
 

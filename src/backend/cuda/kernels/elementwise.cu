@@ -94,6 +94,7 @@ void dropout_typed(cudaStream_t s, const Mask& mask, std::int64_t row, const T* 
         first_row * static_cast<std::uint64_t>(row) + static_cast<std::uint64_t>(i);
     Lot v = load_lot(x + i, count);
     uint4 four = philox(mask.seed, stream, first / 4);
+#pragma unroll
     for (int j = 0; j < lot; ++j) {
       const std::uint64_t element = first + static_cast<std::uint64_t>(j);
       if (j > 0 && element % 4 == 0) four = philox(mask.seed, stream, element / 4);
@@ -108,6 +109,7 @@ void dropout_typed(cudaStream_t s, const Mask& mask, std::int64_t row, const T* 
 __device__ inline void add_bias(Lot& v, const float* bias, std::int64_t i, std::int64_t columns) {
   if (bias == nullptr) return;
   std::int64_t column = i % columns;
+#pragma unroll
   for (int j = 0; j < lot; ++j) {
     v.x[j] += bias[column];
     if (++column == columns) column = 0;

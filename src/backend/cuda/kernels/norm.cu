@@ -81,21 +81,28 @@ __global__ void grad_weight_kernel(const T* x, const float* mean, const float* r
   to[width] = dbias;
 }
 
-// sums (+)= Σ over `count` rows of parts, `line` numbers apart.
+// sums (+)= Σ over `count` rows of parts, `line` numbers apart: eight threads to a column, each
+// every eighth row, and their sums in order.
 __global__ void sum_parts_kernel(const float* parts, std::int64_t count, std::int64_t line,
                                  float* sums, std::int64_t width, bool accumulate) {
-  const std::int64_t d = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (d >= width) return;
-  float sum = accumulate ? sums[d] : 0.0f;
-#pragma unroll 8
-  for (std::int64_t i = 0; i < count; ++i) sum += parts[i * line + d];
-  sums[d] = sum;
+  __shared__ float room[8][32];
+  const std::int64_t d = static_cast<std::int64_t>(blockIdx.x) * 32 + threadIdx.x;
+  float sum = 0;
+  if (d < width)
+#pragma unroll 4
+    for (std::int64_t i = threadIdx.y; i < count; i += 8) sum += parts[i * line + d];
+  room[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || d >= width) return;
+  float all = accumulate ? sums[d] : 0.0f;
+  for (const auto& row : room) all += row[threadIdx.x];
+  sums[d] = all;
 }
 
 void sum_parts(cudaStream_t s, const float* parts, std::int64_t count, std::int64_t line,
                float* sums, std::int64_t width, bool accumulate) {
-  const auto grid = static_cast<unsigned>((width + 63) / 64);
-  sum_parts_kernel<<<grid, 64, 0, s>>>(parts, count, line, sums, width, accumulate);
+  const auto grid = static_cast<unsigned>((width + 31) / 32);
+  sum_parts_kernel<<<grid, dim3(32, 8), 0, s>>>(parts, count, line, sums, width, accumulate);
 }
 
 // Blocks of 64 columns by 4 threads each, over `size` rows.

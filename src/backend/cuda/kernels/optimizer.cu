@@ -151,7 +151,9 @@ __global__ void __launch_bounds__(threads)
   Lot mean = load_lot(m + i, count), square = load_lot(v + i, count), w = {};
   auto* const hi = static_cast<std::uint16_t*>(t.w) + i;
   if constexpr (exact) {
-    for (int j = 0; j < count; ++j) w.x[j] = join_master(hi[j], t.low[i + j]);
+#pragma unroll
+    for (int j = 0; j < lot; ++j)
+      if (j < count) w.x[j] = join_master(hi[j], t.low[i + j]);
   } else {
     w = load_lot(static_cast<const float*>(t.w) + i, count);
   }
@@ -166,7 +168,9 @@ __global__ void __launch_bounds__(threads)
   store_lot(m + i, mean, count);
   store_lot(v + i, square, count);
   if constexpr (exact) {
-    for (int j = 0; j < count; ++j) split_master(w.x[j], hi[j], t.low[i + j]);
+#pragma unroll
+    for (int j = 0; j < lot; ++j)
+      if (j < count) split_master(w.x[j], hi[j], t.low[i + j]);
   } else {
     store_lot(static_cast<float*>(t.w) + i, w, count);
   }

@@ -127,6 +127,21 @@ struct Stream {
   }
 };
 
+// One of the lane's two rows of sums, times `by`.
+template <int tiles>
+__device__ inline void scale_row(float (&sums)[tiles][4], int half, float by) {
+#pragma unroll
+  for (auto& tile : sums) tile[2 * half] *= by, tile[2 * half + 1] *= by;
+}
+
+// The logarithms of the lane's two sums; lse may be null.
+__device__ inline void put_lse(const AttentionShape& a, const Place& p, const int (&t)[2],
+                               const float (&largest)[2], const float (&total)[2], float* lse) {
+  for (int half = 0; half < 2; ++half)
+    if (p.lane % 4 == 0 && t[half] < a.time && lse != nullptr)
+      lse[(p.b * a.heads + p.n) * a.time + t[half]] = largest[half] / log2_e + logf(total[half]);
+}
+
 template <int tile, int width>
 __global__ void __launch_bounds__(threads)
     forward_kernel(AttentionShape a, Heads q, Heads k, Heads v, Heads y, float* lse) {
@@ -156,8 +171,7 @@ __global__ void __launch_bounds__(threads)
   }
   const float scale = a.scale * log2_e;
   float sums[width / 8][4] = {};
-  int i = 0;
-  for (int first = low; first < end; first += tile, ++i) {
+  for (int first = low, i = 0; first < end; first += tile, ++i) {
     keys.ask(i + 1, first + tile);
     await_copies<1>();
     __syncthreads();
@@ -188,18 +202,14 @@ __global__ void __launch_bounds__(threads)
           sum += score;
           score *= kept(t[half], first + 8 * j + 2 * (p.lane % 4) + c);
         }
-      total[half] = total[half] * shrink + of_four(sum, false);
-      largest[half] = most;
-#pragma unroll
-      for (auto& tile_sums : sums) tile_sums[2 * half] *= shrink, tile_sums[2 * half + 1] *= shrink;
+      total[half] = total[half] * shrink + of_four(sum, false), largest[half] = most;
+      scale_row(sums, half, shrink);
     }
     add_times(scores, keys.right(i), sums);
     __syncthreads();
   }
   await_copies<0>();
-  for (int half = 0; half < 2; ++half)
-    if (p.lane % 4 == 0 && t[half] < a.time && lse != nullptr)
-      lse[(p.b * a.heads + p.n) * a.time + t[half]] = largest[half] / log2_e + logf(total[half]);
+  put_lse(a, p, t, largest, total, lse);
   put<width>(sums, 1 / total[0], 1 / total[1], p, head_of(y, p.b, p.n, head), y.token, time, head);
 }
 

@@ -114,7 +114,8 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
     const std::string& path = options.plan.disk_path;
     faults_ = std::make_unique<Faults>();
     scratch_ =
-        std::make_unique<ScratchFile>(path.empty() ? folder.path.string() : path, bytes, *faults_);
+        std::make_unique<ScratchFile>(path.empty() ? folder.path.string() : path, bytes,
+                                      options.faults == nullptr ? *faults_ : *options.faults);
   }
   executor_ = std::make_unique<Executor>(
       *backend_, programs,

@@ -39,6 +39,7 @@ struct SessionOptions {
   std::string weights = "model.safetensors";  // or "average.safetensors"
   PlanConfig plan = {};                       // device, and of inference/placing.h where they live
   bool poison = false;                        // ExecutorOptions::poison, for tests
+  Faults* faults = nullptr;                   // of the disk, for tests; outlives the session
 };
 
 // Owns everything that using a model takes. The programs are those of assemble_inference().
@@ -58,6 +59,8 @@ class Session {
   const std::string& without_tokenizer() const { return without_tokenizer_; }
   std::int64_t sequence() const { return sequence_; }
   const WeightPlacement& placement() const { return placement_; }
+  // What of the weights is at home on disk; null: nothing.
+  const ScratchFile* scratch() const { return scratch_.get(); }
 
  private:
   void load_tokenizer_of(const ModelFolder& folder);

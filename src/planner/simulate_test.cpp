@@ -72,6 +72,25 @@ TEST(Simulate, OneSlotTakesTurns) {
   EXPECT_EQ(s.bound, Lane::in);
 }
 
+// A chain: the disk reads for 8 s what is copied in within 1 s. What holds the step up is the disk,
+// though it is a copy in that the compute lane waits for; with a fast disk it would be that.
+TEST(Simulate, WhatHoldsAStepUpIsTheLaneAtWork) {
+  const auto chain = [](double read_seconds, double in_seconds) {
+    Drawn d;
+    const int r = d.add(Lane::disk_read, read_seconds, {{.mark = 0}}, 100);
+    const int f = d.add(Lane::in, in_seconds, {{.action = r}}, 100);
+    d.program.marks = {d.add(Lane::compute, 3, {{.action = f}})};
+    return d.run();
+  };
+  const Simulated s = chain(8, 1);
+  constexpr auto read = static_cast<std::size_t>(Lane::disk_read);
+  EXPECT_DOUBLE_EQ(s.seconds, 12);
+  EXPECT_DOUBLE_EQ(s.waited[read], 8);
+  EXPECT_DOUBLE_EQ(s.waited[in], 1);
+  EXPECT_EQ(s.bound, Lane::disk_read);
+  EXPECT_EQ(chain(1, 8).bound, Lane::in);
+}
+
 // in 4 s and out 4 s alone; together each at 0.8: 5 s. Beside them compute has half its speed.
 TEST(Simulate, LinksAreShared) {
   Drawn d;

@@ -75,14 +75,15 @@ class CopyPlanner {
     for (const Kind kind : all_kinds) {
       const bool gradients = kind == Kind::gradients || kind == Kind::packed;
       slots[at(kind)].resize(at(this->slots(kind)));
-      // Gradients are of no use once they are applied; those that stay in their slots until then
-      // need not come home at all. What is not handed over is of no use to the next program, but
-      // for optimizer state.
+      // Gradients are of no use once they are applied. What is not handed over is of no use to the
+      // next program, but for optimizer state.
       const bool needed = kind == Kind::optimizer || hands_over(kind);
       read_next[at(kind)].assign(keys(kind), needed && (!gradients || !spec_.ends_settled));
       if (spec_.ends_settled || !hands_over(kind)) continue;
+      // What stays in its slot until the next program applies the update need not come home: that
+      // one uses gradients up and makes weights anew.
       for (int s = 0; s < residency_.slots(kind); ++s)
-        slots[at(kind)][at(s)] = {left_in(kind, s), false, !gradients};
+        slots[at(kind)][at(s)] = {left_in(kind, s), false, false};
     }
     for (std::size_t i = schedule_.size(); i-- > 0;) {
       const Scheduled& item = schedule_[i];

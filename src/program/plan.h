@@ -44,6 +44,7 @@ struct Plan {
   std::int64_t passes = 0;       // of one step through the layers; 0: one for every micro-batch
   std::string homes = "device";  // see parse_homes()
   int slots = 3;                 // of each ring
+  int stash_slots = 0;           // of the ring of a spilled stash; 0: as many as of the others
   bool spill_stash = false;      // what backward needs of forward waits in host memory
   Recompute recompute = Recompute::none;
   bool packed = true;  // products read packed weights, as the CPU's do

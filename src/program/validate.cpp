@@ -33,7 +33,9 @@ class Validator {
       : program_(program),
         accesses_(set, before, program),
         order_(before, program),
-        contents_(static_cast<std::size_t>(accesses_.spans())) {}
+        contents_(static_cast<std::size_t>(accesses_.spans())) {
+    empty_slots(set, before.begins_settled);
+  }
 
   // One order that lanes and waits allow stands for all: what is not ordered is refused on sight.
   std::int64_t run() {
@@ -60,6 +62,36 @@ class Validator {
   }
 
  private:
+  // What a run may not take for granted: when no update is pending, anything in a slot. A pending
+  // one needs weights and gradients where the run before left them, and their packed forms.
+  void empty_slots(const ProgramSet& set, bool settled) {
+    const Residency& residency = *set.residency;
+    const MemoryMap& memory = set.memory;
+    const auto empty = [&](std::int64_t begin, std::int64_t bytes) {
+      const Spans spans = accesses_.range(begin, bytes);
+      for (int span = spans.first; span < spans.last; ++span)
+        contents_[static_cast<std::size_t>(span)].scratch = true;
+    };
+    const auto empty_blob = [&](int layer, Region region) {
+      if (const std::int64_t blob = residency.blob(layer, region); blob >= 0)
+        empty(memory.base(region) + blob, residency.blob_bytes(LayerKind::block, region));
+    };
+    for (const Kind kind : owned_kinds) {
+      const bool handed_over =
+          kind == Kind::gradients ? !residency.packs() : kind != Kind::optimizer;
+      for (int slot = 0; slot < residency.slots(kind); ++slot) {
+        if (!settled && handed_over) break;
+        const int layer = residency.streaming_layer(kind, slot);
+        empty_blob(layer, region_of(kind));
+        if (kind == Kind::weights) empty_blob(layer, Region::derived);
+      }
+      for (int staging = 0; staging < residency.stagings(kind); ++staging)
+        for (const std::int64_t at :
+             {residency.staging_in(kind, staging), residency.staging_out(kind, staging)})
+          empty(memory.begin(Tier::host) + at, residency.slot_bytes(kind));
+    }
+  }
+
   void access(int node, const Action& action, const Touch& touch, const Spans& spans) {
     const bool reads = touch.reads && !(touch.accumulates && action.first);
     looks_ += spans.last - spans.first;

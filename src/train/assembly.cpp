@@ -1,5 +1,7 @@
 #include "train/assembly.h"
 
+#include <algorithm>
+
 #include "graph/backward.h"
 #include "graph/derive.h"
 #include "models/freeze.h"
@@ -28,6 +30,8 @@ Homes homes_of(const Plan& plan, const ModelConfig& model) {
   return homes;
 }
 
+int stash_slots_of(const Plan& plan) { return std::max(plan.slots, plan.stash_slots); }
+
 ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   TrainingOptions options;
   options.shape = {plan.micro_batch, config.batch.sequence};
@@ -42,7 +46,7 @@ ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   options.build.passes = static_cast<int>(plan.passes);
   options.build.homes = homes_of(plan, config.model);
   options.build.spill_stash = plan.spill_stash;
-  options.build.stash_slots = plan.slots;
+  options.build.stash_slots = stash_slots_of(plan);
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.packed = plan.packed;

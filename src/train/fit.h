@@ -23,6 +23,10 @@ struct TierBytes {
 // (memory): none fits, the least that would; or plan.host_memory is too little for the homes.
 // Error (disk): plan.disk_memory is.
 Plan placed(const Config& config, const Plan& plan, int threads);
+// placed(). The error of a budget that is too small ends with changes of the
+// config with which all budgets do and the whole takes at most `available` bytes, as far as there
+// are three.
+Plan placed_or_told(const Config& config, const Plan& plan, int threads, std::int64_t available);
 // The least of the device that this config can do with, and what is then on host and disk.
 TierBytes least_bytes(const Config& config, const Plan& plan, int threads);
 

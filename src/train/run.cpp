@@ -1,5 +1,7 @@
 #include "train/run.h"
 
+#include <nlohmann/json.hpp>
+
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
@@ -115,6 +117,14 @@ Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& m
   if (!machine || measured <= 0) return exit;
   const Simulated step = simulate(programs, *machine);
   const double predicted = static_cast<double>(tokens) / step.seconds;
+  const MemoryMap& memory = programs.memory;
+  const nlohmann::json row = {
+      {"predicted", to_json(step, tokens)},
+      {"machine", machine->name},
+      {"measured", {{"tokens_per_second", measured}}},
+      {"taken",
+       {{"device", memory.total()}, {"host", memory.host_bytes()}, {"disk", memory.disk_bytes()}}}};
+  log.row(row.dump());
   log.say(fmt::format(
       "sluice: predicted {:.4g} tokens/s on {}, bound by {}; measured {:.4g}, {:+.1f}%", predicted,
       machine->name, name_of(step.bound), measured, 100 * (measured / predicted - 1)));
@@ -147,9 +157,57 @@ void say_start(MetricsLog& log, const Peak& peak, const Plan& plan, const Device
   if (files.step() >= steps) log.say("sluice: all steps are done already");
 }
 
-std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
+std::string folder_of(const TrainRequest& request, const Data& data, const Device& device) {
   if (!request.out.empty()) return request.out;
-  return fmt::format("runs/{}-{}", request.config.run.name, key.hash().substr(0, 8));
+  const Config& config = request.config;
+  const NumericsKey key = key_of(config, data, plan_of(config), device);
+  return fmt::format("runs/{}-{}", config.run.name, key.hash().substr(0, 8));
+}
+
+void require_plan(const TrainRequest& request, const PlanMachine& machine) {
+  if (!request.plan) return;
+  require_made_for(*request.plan, request.config);
+  require_made_for(*request.plan, machine);
+}
+
+// What is run: as the request says, and as the run was planned when it began.
+struct Decided {
+  Config config;
+  Plan plan;
+  std::vector<std::string> messages;
+};
+
+bool is_of(const PlanFile& file, const Config& config) {
+  try {
+    require_made_for(file, config);
+    return true;
+  } catch (const Error&) {  // the run's key tells what differs
+    return false;
+  }
+}
+
+Decided decide(const TrainRequest& request, const std::string& folder, const PlanMachine& machine,
+               const Device& device) {
+  const Config& config = request.config;
+  const int threads = device.workers();
+  std::optional<PlanFile> kept;
+  if (!request.plan && request.resume != "never") kept = kept_plan(folder);
+  const bool keeps = kept && is_of(*kept, config);
+  if (keeps) {
+    PlanMachine alike = machine;
+    alike.threads = 0;  // as many as there are today
+    KeptPlan all = with_kept(config, *kept, alike);
+    try {
+      check(all.config);
+      const Plan plan = placed(all.config, plan_of(all.config), threads);
+      return {std::move(all.config), plan, std::move(all.messages)};
+    } catch (const Error&) {
+      if (all.planned_anew) throw;
+    }
+  }
+  Decided out{config, placed_or_told(config, plan_of(config), threads, device.available()), {}};
+  if (keeps) out.messages.emplace_back("planned anew: the run's plan does not fit any more");
+  return out;
 }
 
 // Who sees what the executor does, as far as the run asks for it.
@@ -193,8 +251,7 @@ void require_room(const Config& config, const Device& device, const MemoryBytes&
   const std::int64_t available = device.available();
   require_fits(device.wanted(memory), available,
                [&] { return changes_that_fit(config, device.workers(), available); });
-  require_disk(disk, scratch, files.folder().string(),
-               static_cast<std::int64_t>(checkpoint_steps(files.folder()).size()));
+  require_disk(config, disk, scratch, {files.folder().string(), files.step(), files.checkpoints()});
 }
 
 // Null when nothing is at home on disk.
@@ -202,28 +259,28 @@ std::unique_ptr<ScratchFile> take_scratch(const std::string& folder, const Progr
                                           Faults& faults, MetricsLog& log) {
   if (programs.memory.disk_bytes() == 0) return nullptr;
   auto out = std::make_unique<ScratchFile>(folder, programs.memory.disk_bytes(), faults);
-  if (!out->direct())
-    log.say(fmt::format("sluice: the disk of {} knows no O_DIRECT: blobs go through the page cache",
-                        folder));
+  if (!out->direct()) say(log, {out->without_direct()});
   return out;
 }
 
 }  // namespace
 
 Exit train(const TrainRequest& request) {
-  const Config& config = request.config;
-  check_trainable(config);
-  const Device device(config);
+  check_trainable(request.config);
+  const Device device(request.config);
   const int workers = device.workers();
   const ThisMachine here(request.machine_file, device.cpu().isa, device.cpu().threads);
   std::optional<Machine> machine;  // what was measured is of the CPU
   if (!device.is_gpu()) machine = machine_of(request, here);
-  const Plan plan = placed(config, plan_of(config), workers);
-  const Data data(config);
+  const PlanMachine planned_on = plan_machine(here);
+  require_plan(request, planned_on);
+  const Data data(request.config);
+  const std::string folder = folder_of(request, data, device);
+  const auto [config, plan, messages] = decide(request, folder, planned_on, device);
   const TrainingBatches batches(data.train, data.rows(config),
                                 static_cast<std::uint64_t>(config.run.seed));
   const NumericsKey key = key_of(config, data, plan, device);
-  RunFiles files(folder_of(request, key), key, request.accepted_changes, request.resume);
+  RunFiles files(folder, key, request.accepted_changes, request.resume);
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, workers));
 
@@ -233,7 +290,7 @@ Exit train(const TrainRequest& request) {
   const std::string scratch_at = scratch_folder(config, files);
   require_room(config, device, memory, disk_use(config, *programs), scratch_at, files);
   const std::unique_ptr<Backend> backend = device.take();
-  files.open(config, key, *request.faults);
+  files.open(request.config, key, plan_file(config, plan, planned_on), *request.faults);
   const RunLength length = length_of(config);
   const Peak peak = peak_of(request, plan, here.measured, device);
   MetricsLog log((files.folder() / "metrics.jsonl").string(),
@@ -245,6 +302,7 @@ Exit train(const TrainRequest& request) {
       steps_text(length), plan.micro_batches, plan.micro_batch, config.batch.sequence,
       device.text(), static_cast<double>(memory.total) / (1 << 30)));
   say_start(log, peak, plan, device, files, length.steps);
+  say(log, messages);
 
   Watchers watchers(request, files, programs);
   const auto scratch = take_scratch(scratch_at, *programs, *request.faults, log);
@@ -265,7 +323,7 @@ Exit train(const TrainRequest& request) {
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
   std::optional<Tracing> tracing;
   if (watchers.recorder)
-    tracing.emplace(*watchers.recorder, *programs, files.folder() / "trace.json", log);
+    tracing.emplace(*watchers.recorder, *programs, machine, files.folder() / "trace.json", log);
   const LoopParts parts{config,
                         key,
                         trainer,

@@ -19,20 +19,30 @@ struct Shape {
 };
 constexpr std::int64_t band_rows = 128;
 constexpr std::int64_t max_columns = 768;
-constexpr std::int64_t few_rows = 16;  // bound by reading B: many tasks, nothing to share
+constexpr std::int64_t columns_at_once = 3072;  // and B's panels of so many, in the last level
+constexpr std::int64_t few_rows = 16;           // bound by reading B: many tasks, nothing to share
 
 std::int64_t parts_of(std::int64_t count, std::int64_t most) { return (count + most - 1) / most; }
 
-// One block, rounded: C needs no place in float32.
+// One block: a part of C that is not float32 is rounded or finished while it lies in the first
+// level of cache, and needs no more place than that.
+bool ends_at_once(const GemmBf16& g, const Bf16Kernel& kernel) { return g.k <= kernel.block_k; }
 bool rounds_at_once(const GemmBf16& g, const Bf16Kernel& kernel) {
-  return g.c_bf16 != nullptr && g.k <= kernel.block_k;
+  return g.c_bf16 != nullptr && ends_at_once(g, kernel);
+}
+bool finishes_at_once(const GemmBf16& g, const Bf16Kernel& kernel) {
+  return g.finish.has_value() && ends_at_once(g, kernel);
 }
 
 // Halved until each thread has four tiles or so.
 Shape shape_of(const Bf16Kernel& kernel, const GemmBf16& g, std::int64_t rows, int threads) {
   if (rows <= few_rows) return {few_rows, 64};
-  const bool all_columns = rounds_at_once(g, kernel) && g.b_stored == Stored::packed;
-  Shape shape = {band_rows, all_columns ? std::max(g.n, max_columns) : max_columns};
+  const bool packed = g.b_stored == Stored::packed;
+  const bool all_columns = packed && rounds_at_once(g, kernel);
+  const bool many_columns = packed && finishes_at_once(g, kernel);
+  Shape shape = {band_rows, all_columns    ? std::max(g.n, max_columns)
+                            : many_columns ? columns_at_once
+                                           : max_columns};
   for (bool wide = true; shape.columns > 96; wide = !wide) {
     if (parts_of(rows, shape.rows) * parts_of(g.n, shape.columns) >= 4 * threads) break;
     (wide ? shape.columns : shape.rows) /= 2;
@@ -146,22 +156,28 @@ class TileRun {
         g_(g),
         first_panel_(first_panel),
         rounding_at_once_(rounds_at_once(g, kernel)),
+        finishing_at_once_(finishes_at_once(g, kernel)),
         heights_(rows, kernel.rows),
         strips_(panels, kernel.panels[heights_.largest()]),
         scratch_(scratch) {
     const std::int64_t column = first_panel * panel_columns;
-    const std::int64_t kept = rounding_at_once_ ? std::int64_t{max_tile_panels} : panels;
+    const std::int64_t kept = rounding_at_once_    ? std::int64_t{max_tile_panels}
+                              : finishing_at_once_ ? strips_.largest()
+                                                   : panels;
     tile_ = {.row = row,
              .rows = rows,
              .column = column,
              .columns = std::min(panels * panel_columns, g.n - column),
              .data = g.c == nullptr ? scratch.c : g.c + row * g.ldc + column,
-             .ld = g.c == nullptr ? kept * panel_columns + c_gap : g.ldc,
+             .ld = g.c != nullptr       ? g.ldc
+                   : finishing_at_once_ ? kept * panel_columns
+                                        : kept * panel_columns + c_gap,
              .worker = 0};
   }
 
   // Through all of K.
   void run(int worker) {
+    tile_.worker = worker;
     Block k = {0, 0};
     do {
       k.count = std::min(kernel_.block_k, g_.k - k.begin);
@@ -170,8 +186,7 @@ class TileRun {
       multiply(k);
       k.begin += k.count;
     } while (k.begin < g_.k);
-    tile_.worker = worker;
-    if (g_.finish) (*g_.finish)(tile_);
+    if (g_.finish && !finishing_at_once_) (*g_.finish)(tile_);
   }
 
   void pack_a(Block k) {
@@ -298,12 +313,22 @@ class TileRun {
       tile.a = widened ? scratch_.a_f32 + 2 * group_at(k, part)
                        : reinterpret_cast<const float*>(scratch_.a + 2 * group_at(k, part));
       // Rounded at once, each register tile uses the same floats, which stay in the first level.
-      tile.c =
-          rounding_at_once_ ? tile_.data : tile_.data + heights_.begin(part) * tile_.ld + offset;
+      tile.c = tile_.data;
+      if (!rounding_at_once_) tile.c += heights_.begin(part) * tile_.ld;
+      if (!rounding_at_once_ && !finishing_at_once_) tile.c += offset;
       tile.start = from_c ? tile.c : g_.bias == nullptr ? nullptr : g_.bias + column;
       if (g_.c != nullptr) prefetch_c(tile, part);
       kernel_.tile(tile, static_cast<int>(heights_.size(part)), static_cast<int>(wide));
       if (rounds) round(tile, part, column);
+    }
+    if (finishing_at_once_) {
+      (*g_.finish)({.row = tile_.row,
+                    .rows = tile_.rows,
+                    .column = column,
+                    .columns = tile.columns,
+                    .data = tile_.data,
+                    .ld = tile_.ld,
+                    .worker = tile_.worker});
     }
   }
 
@@ -329,6 +354,7 @@ class TileRun {
   const GemmBf16& g_;
   std::int64_t first_panel_;
   bool rounding_at_once_;
+  bool finishing_at_once_;
   Split heights_;
   Split strips_;
   Scratch scratch_;

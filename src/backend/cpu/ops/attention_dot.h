@@ -7,6 +7,7 @@
 // For one element the pairs are added in ascending depth, whatever the tile.
 #pragma once
 
+#include "backend/cpu/exp2_avx512.h"
 #include "backend/cpu/gemm_bf16_avx512.h"
 #include "backend/cpu/ops/attention_kernel.h"
 
@@ -20,21 +21,6 @@ void avx512_attention_join(const AttentionParts<Half>& all);
 void avx512_bf16_attention_decode(const AttentionDecode<Half>& d, float* scratch);
 
 #if defined(__AVX512BF16__)
-
-// eˣ for x <= 1 or so within 1e-6; 0 below -104; NaN stays. Degree 5 of 2ʳ, |r| <= 1/2.
-static inline __m512 exp_of(__m512 x) {
-  const __m512 y = _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(-150.0f), x);
-  const __m512 t = _mm512_mul_ps(y, _mm512_set1_ps(1.44269504f));
-  const __m512 n = _mm512_maskz_roundscale_ps(0xffff, t, _MM_FROUND_TO_NEAREST_INT);
-  const __m512 r = _mm512_sub_ps(t, n);
-  __m512 p = _mm512_set1_ps(1.326697039e-03f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.675459746e-03f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.550742616e-02f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402212175e-01f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931469492e-01f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000000071e+00f));
-  return _mm512_maskz_scalef_ps(0xffff, p, n);
-}
 
 struct DotProduct {
   std::int64_t m, panels, depth;  // rows, panels of 16 columns, words
@@ -50,16 +36,20 @@ struct DotProduct {
 
   void run() const {
     std::int64_t p = 0;
-    for (; p + 4 <= panels; p += 4) columns<4>(p);
-    if (p + 2 <= panels) columns<2>(p), p += 2;
-    if (p < panels) columns<1>(p);
+    for (; p + 4 <= panels; p += 4) columns<4, 6>(p);
+    if (p + 3 == panels) return columns<3, 8>(p);
+    if (p + 2 == panels) return columns<2, 8>(p);
+    if (p + 1 == panels) columns<1, 16>(p);
   }
 
  private:
-  template <int wide>
+  // Tall enough that twelve sums or more are on their way: two pipes of six stages.
+  template <int wide, int tall>
   void columns(std::int64_t p) const {
     std::int64_t i = 0;
-    for (; i + 6 <= m; i += 6) tile<6, wide>(i, p);
+    for (; i + tall <= m; i += tall) tile<tall, wide>(i, p);
+    if constexpr (tall > 8)
+      if (i + 8 <= m) tile<8, wide>(i, p), i += 8;
     if (i + 4 <= m) tile<4, wide>(i, p), i += 4;
     if (i + 2 <= m) tile<2, wide>(i, p), i += 2;
     if (i < m) tile<1, wide>(i, p);
@@ -68,7 +58,7 @@ struct DotProduct {
   template <int rows, int wide>
   void tile(std::int64_t i, std::int64_t p) const {
     __m512 sum[rows][wide];
-#pragma GCC unroll 6
+#pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
       for (int q = 0; q < wide; ++q) sum[r][q] = _mm512_setzero_ps();
@@ -80,7 +70,7 @@ struct DotProduct {
 #pragma GCC unroll 4
       for (int q = 0; q < wide; ++q)
         line[q] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(right + 2 * q * b_panel));
-#pragma GCC unroll 6
+#pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
         int word;
         __builtin_memcpy(&word, left + 2 * r * a_row, 4);
@@ -89,7 +79,7 @@ struct DotProduct {
         for (int q = 0; q < wide; ++q) sum[r][q] = _mm512_dpbf16_ps(sum[r][q], line[q], value);
       }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       float* const to = c + (i + r) * c_row + p * 16;
       const __m512 factor = _mm512_set1_ps(!add ? alpha : turn == nullptr ? 1.0f : turn[i + r]);

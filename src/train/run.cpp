@@ -103,7 +103,9 @@ Peak peak_of(const TrainRequest& request, const Plan& plan, const FoundMachine& 
 }
 
 // The machine that was described, which must be this one, or as `sluice doctor` measured it.
-std::optional<Machine> machine_of(const TrainRequest& request, const ThisMachine& here) {
+std::optional<Machine> machine_of(const TrainRequest& request, const ThisMachine& here,
+                                  const Device& device) {
+  if (device.is_gpu()) return std::nullopt;  // what was measured is of the CPU
   if (request.machine.empty()) return here.described();
   Machine machine = load_machine(request.machine);
   require_same(machine, {here.id.cpu, here.id.isa, here.id.threads, here.memory}, request.machine);
@@ -268,10 +270,8 @@ std::unique_ptr<ScratchFile> take_scratch(const std::string& folder, const Progr
 Exit train(const TrainRequest& request) {
   check_trainable(request.config);
   const Device device(request.config);
-  const int workers = device.workers();
   const ThisMachine here(request.machine_file, device.cpu().isa, device.cpu().threads);
-  std::optional<Machine> machine;  // what was measured is of the CPU
-  if (!device.is_gpu()) machine = machine_of(request, here);
+  const std::optional<Machine> machine = machine_of(request, here, device);
   const PlanMachine planned_on = plan_machine(here);
   require_plan(request, planned_on);
   const Data data(request.config);
@@ -282,9 +282,9 @@ Exit train(const TrainRequest& request) {
   const NumericsKey key = key_of(config, data, plan, device);
   RunFiles files(folder, key, request.accepted_changes, request.resume);
   const auto programs =
-      std::make_shared<const ProgramSet>(assemble_training(config, plan, workers));
+      std::make_shared<const ProgramSet>(assemble_training(config, plan, device.workers()));
 
-  MemoryBytes memory = memory_of(*programs, workers);
+  MemoryBytes memory = memory_of(*programs, device.workers());
   const std::int64_t recorded = Recorder::bytes(*programs, static_cast<int>(request.trace));
   memory.process += recorded, memory.total += recorded;
   const std::string scratch_at = scratch_folder(config, files);

@@ -1,8 +1,10 @@
 # The targets of the README; CMake and Ninja do the work. `./run TARGET` first installs what a target lacks.
-# Variables one may set: JOBS, ASAN_TESTS, ASAN_TESTS_ALL, TSAN_TESTS (test programs to build and run under sanitizers).
+# Variables one may set: JOBS, ASAN_TESTS, ASAN_TESTS_ALL, TSAN_TESTS (test programs to build and run under sanitizers),
+# SLUICE_CUDA (kernels for GPUs: auto, where there is an nvcc; on; off).
 
 JOBS ?= $(shell nproc)
 SETUP_SECONDS ?= 0
+SLUICE_CUDA ?= auto
 # In `make test` the rooms that read what others wrote, or that deal in addresses; in `make test-all` the others too.
 ASAN_TESTS ?= core data program executor checkpoint backend
 ASAN_TESTS_ALL ?= ops graph models parallel planner optim inference train
@@ -11,12 +13,13 @@ TSAN_TESTS ?= backend whole
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
 .PHONY: setup build demo quick test test-all bench goldens format check clean \
-        merges austen configure test-build stages stage-quick stage-slow stage-all stage-asan stage-asan-all stage-tsan
+        merges austen setup-cuda configure \
+        test-build stages stage-quick stage-slow stage-all stage-asan stage-asan-all stage-tsan
 
-SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>/dev/null)
+SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 RELEASE = build/release
 TEST = build/test
-CONFIGURE = cmake >/dev/null -G Ninja -S . -Wno-dev
+CONFIGURE = cmake >/dev/null -G Ninja -S . -Wno-dev -DSLUICE_CUDA=$(SLUICE_CUDA)
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 
@@ -27,6 +30,10 @@ merges:
 
 austen:
 	@tools/fetch/austen
+
+# nvcc and the libraries of CUDA, from PyPI into build/cuda, for a machine that has none.
+setup-cuda:
+	@tools/fetch/cuda
 
 # --- the program ------------------------------------------------------------------------------------------------
 

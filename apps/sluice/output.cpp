@@ -89,6 +89,7 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
       ->type_name("N");
   add_plan_option(command, o.plan);
   command.footer(
+      "\n  --plan.device=DEVICE        cpu, or cuda:N: an NVIDIA GPU\n"
       "\nA model larger than the device's memory streams its weights from the host or a disk:\n"
       "  --plan.device_memory=BYTES  of the device that may be taken\n"
       "  --plan.host_memory=BYTES    of the host\n"
@@ -100,9 +101,9 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
 
 namespace {
 
-constexpr std::string_view plan_keys[] = {"plan.device_memory", "plan.host_memory",
-                                          "plan.disk_memory",   "plan.disk_path",
-                                          "plan.homes",         "plan.slots"};
+constexpr std::string_view plan_keys[] = {
+    "plan.device",    "plan.device_memory", "plan.host_memory", "plan.disk_memory",
+    "plan.disk_path", "plan.homes",         "plan.slots"};
 
 bool is_of_use(const std::string& key) {
   return std::find(std::begin(plan_keys), std::end(plan_keys), key) != std::end(plan_keys);

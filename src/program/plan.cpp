@@ -7,7 +7,6 @@
 namespace sluice {
 namespace {
 
-constexpr std::int64_t micro_batch_tokens = 2048;  // a few GEMM tiles high, small in memory
 constexpr std::int64_t default_head_chunk = 4096;
 
 std::int64_t largest_divisor(std::int64_t whole, std::int64_t most) {
@@ -41,7 +40,8 @@ void require_not_negative(std::int64_t value, const char* key) {
 }  // namespace
 
 void describe(OptionTable& table, PlanConfig& c) {
-  table.add("plan.device", &c.device, Effect::free, "what computes").choices = {"auto", "cpu"};
+  table.add("plan.device", &c.device, Effect::free,
+            "what computes: cpu, or cuda:N, an NVIDIA GPU (auto: the CPU)");
   table
       .add("plan.micro_batch", &c.micro_batch, Effect::numerics,
            "sequences computed at once (auto: up to 2048 tokens)")
@@ -150,7 +150,7 @@ std::int64_t passes_of(const PlanConfig& config) {
 }  // namespace
 
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
-             std::int64_t sequence, bool fast_bf16) {
+             std::int64_t sequence, bool fast_bf16, std::int64_t tokens_at_once) {
   require_not_negative(config.micro_batch, "plan.micro_batch");
   require_not_negative(config.head_chunk, "plan.head_chunk");
   std::int64_t common = 0;  // every micro-batch divides it
@@ -159,7 +159,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.micro_batch =
       config.micro_batch != 0
           ? config.micro_batch
-          : largest_divisor(common, std::max<std::int64_t>(1, micro_batch_tokens / sequence));
+          : largest_divisor(common, std::max<std::int64_t>(1, tokens_at_once / sequence));
   for (const std::int64_t sequences : sequences_per_step)
     require(sequences % plan.micro_batch == 0, [&] {
       return Error(

@@ -19,7 +19,8 @@ ProgramSpec training_spec(const ModelConfig& config, const OptimConfig& optim,
   add_update(*model, optim, scales, options.numerics);
   ProgramSpec spec{std::move(model), true, {}, options.build};
   if (options.sample_rows > 0)
-    spec.cached = cached_models(config, scales, options.sample_rows, options.numerics);
+    spec.cached =
+        cached_models(config, scales, options.sample_rows, options.numerics, options.packed);
   return spec;
 }
 
@@ -49,8 +50,7 @@ ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.packed = plan.packed;
-  // Decoding reads packed weights, so only who has them samples.
-  options.sample_rows = config.run.sample_every > 0 && plan.packed ? 1 : 0;
+  options.sample_rows = config.run.sample_every > 0 ? 1 : 0;
   try {
     return training_spec(config.model, config.optim, standard_parametrization(), options);
   } catch (Error& e) {

@@ -97,8 +97,9 @@ __device__ inline void decode_v(std::uint8_t code, float scale, float& kept, flo
   read = above * above;
 }
 
-// What int8 makes of a block.
-__device__ inline void round_to_int8(float (&x)[4], const unsigned (&draws)[4]) {
+// What int8 makes of a block, and what is stored of it; returns the block's scale.
+__device__ inline float round_to_int8(float (&x)[4], const unsigned (&draws)[4],
+                                      std::int8_t (&codes)[4]) {
   float absmax = 0;
   bool finite = true;
   for (const float one : x) {
@@ -113,8 +114,11 @@ __device__ inline void round_to_int8(float (&x)[4], const unsigned (&draws)[4]) 
   for (int i = 0; i < 4; ++i) {
     const float steps = fmaxf(fminf(x[i] * inverse, 127.0f), -127.0f);
     const float draw = static_cast<float>(draws[i] >> 8) * 0x1p-24f;
-    x[i] = whole_at_random(steps, draw) * scale;
+    const float code = finite ? whole_at_random(steps, draw) : 0.0f;
+    codes[i] = static_cast<std::int8_t>(static_cast<int>(code));
+    x[i] = code * scale;
   }
+  return scale;
 }
 
 }  // namespace sluice::gpu

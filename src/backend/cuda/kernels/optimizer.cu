@@ -234,7 +234,8 @@ __global__ void __launch_bounds__(threads) compact_kernel(AdamWState t, AdamWPar
   if (threadIdx.x % 32 == 0) t.m_scale[at.block] = new_m_scale, t.v_scale[at.block] = new_v_scale;
 }
 
-__global__ void __launch_bounds__(threads) int8_kernel(float* g, Drawn d, const double* control) {
+__global__ void __launch_bounds__(threads)
+    int8_kernel(float* g, Drawn d, const double* control, std::uint8_t* codes, float* scales) {
   const Four at(d);
   if (!at.there(d)) return;
   float x[4] = {};
@@ -242,8 +243,21 @@ __global__ void __launch_bounds__(threads) int8_kernel(float* g, Drawn d, const 
   const auto step = static_cast<std::int64_t>(control[control_step]);
   unsigned draws[4];
   draw(d, stream_at(d.stream, d.layer, step), at.first, draws);
-  round_to_int8(x, draws);
+  std::int8_t rounded[4];
+  const float scale = round_to_int8(x, draws, rounded);
   for (int i = 0; i < at.count; ++i) g[at.first + i] = x[i];
+  if (codes == nullptr) return;
+  for (int i = 0; i < at.count; ++i) codes[at.first + i] = static_cast<std::uint8_t>(rounded[i]);
+  if (threadIdx.x % 32 == 0) scales[at.block] = scale;
+}
+
+__global__ void __launch_bounds__(threads)
+    restore_kernel(const std::uint8_t* codes, const float* scales, float* g, Drawn d) {
+  const Four at(d);
+  if (!at.there(d)) return;
+  for (int i = 0; i < at.count; ++i)
+    g[at.first + i] =
+        static_cast<float>(static_cast<std::int8_t>(codes[at.first + i])) * scales[at.block];
 }
 
 // To nearest, ties to even; a NaN stays the one it was, made quiet.
@@ -288,8 +302,15 @@ void round_bf16(cudaStream_t s, float* g, std::int64_t n) {
   });
 }
 
-void round_int8(cudaStream_t s, float* g, const Drawn& d, const double* control) {
-  int8_kernel<<<grid_of(d.rows * d.blocks * 32, 1), threads, 0, s>>>(g, d, control);
+void round_int8(cudaStream_t s, float* g, const Drawn& d, const double* control,
+                std::uint8_t* codes, float* scales) {
+  int8_kernel<<<grid_of(d.rows * d.blocks * 32, 1), threads, 0, s>>>(g, d, control, codes, scales);
+}
+
+void restore_int8(cudaStream_t s, const std::uint8_t* codes, const float* scales, float* g,
+                  std::int64_t rows, std::int64_t row, std::int64_t blocks) {
+  const Drawn d{rows, row, blocks, 0, 0, 0};
+  restore_kernel<<<grid_of(rows * blocks * 32, 1), threads, 0, s>>>(codes, scales, g, d);
 }
 
 void adamw(cudaStream_t s, const AdamWState& t, const AdamWParts& p, std::int64_t n) {

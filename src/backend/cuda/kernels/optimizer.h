@@ -27,7 +27,11 @@ struct Drawn {
   std::uint64_t seed, stream;
   int layer;
 };
-void round_int8(cudaStream_t s, float* g, const Drawn& d, const double* control);
+// codes and scales may be null: then only g is rounded.
+void round_int8(cudaStream_t s, float* g, const Drawn& d, const double* control,
+                std::uint8_t* codes, float* scales);
+void restore_int8(cudaStream_t s, const std::uint8_t* codes, const float* scales, float* g,
+                  std::int64_t rows, std::int64_t row, std::int64_t blocks);
 
 struct AdamWParts {
   float lr[3] = {}, decay[3] = {}, eps[3] = {};

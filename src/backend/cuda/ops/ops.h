@@ -48,6 +48,7 @@ void run(CudaBackend& gpu, const Frame& frame, const AttentionGrad& op);
 void run(CudaBackend& gpu, const Frame& frame, const Dropout& op);
 void run(CudaBackend& gpu, const Frame& frame, const HeadLoss& op);
 void run(CudaBackend& gpu, const Frame& frame, const RoundGradient& op);
+void run(CudaBackend& gpu, const Frame& frame, const RestoreGradient& op);
 void run(CudaBackend& gpu, const Frame& frame, const SquaredNorm& op);
 void run(CudaBackend& gpu, const Frame& frame, const FinishStep& op);
 void run(CudaBackend& gpu, const Frame& frame, const AdamW& op);

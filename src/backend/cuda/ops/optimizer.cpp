@@ -31,7 +31,16 @@ void run(CudaBackend& gpu, const Frame& frame, const RoundGradient& op) {
   if (op.format == GradientFormat::bf16) gpu::round_bf16(gpu.stream(), g.data<float>(), g.count());
   if (op.format == GradientFormat::int8)
     gpu::round_int8(gpu.stream(), g.data<float>(), drawn(frame, g.shape(), op.seed, op.stream),
-                    frame[op.control].data<double>());
+                    frame[op.control].data<double>(), data_or_null<std::uint8_t>(frame, op.codes),
+                    data_or_null<float>(frame, op.scales));
+}
+
+void run(CudaBackend& gpu, const Frame& frame, const RestoreGradient& op) {
+  const Tensor& g = frame[op.g];
+  const Shape& shape = g.shape();
+  gpu::restore_int8(gpu.stream(), frame[op.codes].data<std::uint8_t>(),
+                    frame[op.scales].data<float>(), g.data<float>(), shape[0].size,
+                    shape.count() / shape[0].size, row_blocks(shape));
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const SquaredNorm& op) {

@@ -1,6 +1,6 @@
 // Attention over bf16 in AVX512_BF16: products take pairs of bf16 (attention_dot.h), all else is
-// float32. 4·H flops per score forward and 10·H backward, at two pairs a lane and cycle; about 10
-// instructions for an exponential, 20 with the score's gradient; limit: products.
+// float32. 4·H flops per score forward and 10·H backward, at two pairs a lane and cycle; about 15
+// instructions for an exponential, 25 with the score's gradient; limit: products.
 //
 // As in the float32 kernels scores lie as [key, query], so that a softmax runs along lanes and rows
 // of keys and values are the left sides where they lie; y, dq, dk and dv add up in rows. Orders are
@@ -12,7 +12,6 @@ namespace sluice {
 namespace {
 
 constexpr std::int64_t tile = attention_tile;
-constexpr float ln2 = 0.69314718f;
 constexpr Isa tag = Isa::avx512_bf16;  // so that templates of this file stay in this file
 
 // Two rows of 16 numbers as bf16, the first in the lower half.
@@ -130,7 +129,7 @@ struct Tiles {
   }
 };
 
-// One panel of 16 queries: words of 2^(S - new maximum), times keep if there is one; sums, and
+// One panel of 16 queries: words of exp(S - new maximum), times keep if there is one; sums, and
 // what Y is to be multiplied by.
 void softmax_words(const Tiles& t, std::int64_t i, std::int64_t keys, const float* keep) {
   const float* const s = t.s + i;
@@ -140,9 +139,9 @@ void softmax_words(const Tiles& t, std::int64_t i, std::int64_t keys, const floa
     now = _mm512_maskz_max_ps(0xffff, _mm512_loadu_ps(s + j * tile), now);
   __m512 even = _mm512_setzero_ps(), odd = even;
   for (std::int64_t j = 0; j < keys; j += 2) {
-    __m512 first = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(s + j * tile), now));
+    __m512 first = exp_of(_mm512_sub_ps(_mm512_loadu_ps(s + j * tile), now));
     __m512 second = _mm512_setzero_ps();
-    if (j + 1 < keys) second = exp2_of(_mm512_sub_ps(_mm512_loadu_ps(s + (j + 1) * tile), now));
+    if (j + 1 < keys) second = exp_of(_mm512_sub_ps(_mm512_loadu_ps(s + (j + 1) * tile), now));
     even = _mm512_add_ps(even, first);
     odd = _mm512_add_ps(odd, second);
     if (keep != nullptr) {
@@ -151,7 +150,7 @@ void softmax_words(const Tiles& t, std::int64_t i, std::int64_t keys, const floa
     }
     _mm512_storeu_si512(t.p + j * tile + 2 * i, paired(rounded(first, second)));
   }
-  const __m512 turn = exp2_of(_mm512_sub_ps(before, now));
+  const __m512 turn = exp_of(_mm512_sub_ps(before, now));
   _mm512_storeu_ps(t.sum + i,
                    _mm512_fmadd_ps(_mm512_loadu_ps(t.sum + i), turn, _mm512_add_ps(even, odd)));
   _mm512_storeu_ps(t.maximum + i, now);
@@ -185,7 +184,7 @@ void forward(const AttentionBlock<Half>& block, float* scratch) {
                  .b_panel = words * 16,
                  .c = t.s + j * tile + panel * 16,
                  .c_row = tile,
-                 .alpha = block.scale * log2_of_e}
+                 .alpha = block.scale}
           .run();
     }
     mask_tile<tag>(t.s, j0, keys, block.queries, block.position, block.starts);
@@ -212,7 +211,7 @@ void forward(const AttentionBlock<Half>& block, float* scratch) {
   }
   for (std::int64_t i = 0; i < block.queries; ++i) {
     write_row(t.y + i * padded, size, 1.0f / t.sum[i], block.y + i * block.y_stride);
-    if (block.lse != nullptr) block.lse[i] = t.maximum[i] * ln2 + __builtin_logf(t.sum[i]);
+    if (block.lse != nullptr) block.lse[i] = t.maximum[i] + __builtin_logf(t.sum[i]);
   }
 }
 
@@ -268,11 +267,10 @@ void load_queries(const AttentionGradHead<Half>& head, std::int64_t g, std::int6
   }
   // Lanes without a query get P = 0.
   for (std::int64_t i = 0; i < width; ++i) t.lse[i] = -attention_lowest;
-  for (std::int64_t i = 0; i < queries; ++i)
-    t.lse[i] = head.lse[g * head.tokens + i0 + i] * log2_of_e;
+  for (std::int64_t i = 0; i < queries; ++i) t.lse[i] = head.lse[g * head.tokens + i0 + i];
 }
 
-// P = 2^(S - lse) and dS = P ∘ (dP - delta) as bf16; P and dP ∘ keep if there is one.
+// P = exp(S - lse) and dS = P ∘ (dP - delta) as bf16; P and dP ∘ keep if there is one.
 void score_gradients(const GradTiles& t, std::int64_t i, std::int64_t keys, const float* keep) {
   const __m512 lse = _mm512_loadu_ps(t.lse + i), delta = _mm512_loadu_ps(t.delta + i);
   for (std::int64_t j = 0; j < keys; j += 2) {
@@ -282,7 +280,7 @@ void score_gradients(const GradTiles& t, std::int64_t i, std::int64_t keys, cons
       const std::int64_t at = (j + r) * tile + i;
       // Behind the last key there is an odd row, of nothing.
       const auto mask = static_cast<__mmask16>(j + r < keys ? 0xffff : 0);
-      p[r] = exp2_of(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, t.s + at), lse));
+      p[r] = exp_of(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, t.s + at), lse));
       p[r] = _mm512_maskz_mov_ps(mask, p[r]);
       __m512 dp = _mm512_maskz_loadu_ps(mask, t.dp + at);
       const __m512 kept =
@@ -366,7 +364,7 @@ void backward_tile(const AttentionGradHead<Half>& head, std::int64_t g, std::int
                       .b_panel = words * 16,
                       .c = t.s + j * tile + panel * 16,
                       .c_row = tile,
-                      .alpha = head.scale * log2_of_e};
+                      .alpha = head.scale};
     scores.run();
     scores.a = v.data + j * v.stride, scores.a_row = v.stride / 2;
     scores.b = t.dy_columns + panel * words * 32;

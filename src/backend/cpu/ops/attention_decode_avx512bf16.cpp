@@ -103,8 +103,6 @@ void values(const AttentionDecode<Half>& d, const Half* v, std::int64_t keys, co
   }
 }
 
-__m512 exp_of(__m512 x) { return exp2_of(_mm512_mul_ps(x, _mm512_set1_ps(log2_of_e))); }
-
 // One head: s becomes exp(s - new maximum), its sum is kept, and y follows the new maximum.
 void softmax(float* s, std::int64_t blocks, float* maximum, float* sum, float* y,
              std::int64_t y_stride) {

@@ -7,7 +7,6 @@
 // For one element the pairs are added in ascending depth, whatever the tile.
 #pragma once
 
-#include "backend/cpu/exp2_avx512.h"
 #include "backend/cpu/gemm_bf16_avx512.h"
 #include "backend/cpu/ops/attention_kernel.h"
 
@@ -21,6 +20,21 @@ void avx512_attention_join(const AttentionParts<Half>& all);
 void avx512_bf16_attention_decode(const AttentionDecode<Half>& d, float* scratch);
 
 #if defined(__AVX512BF16__)
+
+// eˣ for x <= 1 or so within 1e-6; 0 below -104; NaN stays. Degree 5 of 2ʳ, |r| <= 1/2.
+static inline __m512 exp_of(__m512 x) {
+  const __m512 y = _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(-150.0f), x);
+  const __m512 t = _mm512_mul_ps(y, _mm512_set1_ps(1.44269504f));
+  const __m512 n = _mm512_maskz_roundscale_ps(0xffff, t, _MM_FROUND_TO_NEAREST_INT);
+  const __m512 r = _mm512_sub_ps(t, n);
+  __m512 p = _mm512_set1_ps(1.326697039e-03f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.675459746e-03f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.550742616e-02f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402212175e-01f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931469492e-01f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000000071e+00f));
+  return _mm512_maskz_scalef_ps(0xffff, p, n);
+}
 
 struct DotProduct {
   std::int64_t m, panels, depth;  // rows, panels of 16 columns, words

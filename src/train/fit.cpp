@@ -80,7 +80,8 @@ Plan placed(const Config& config, const Plan& plan, int threads) {
                "what streams needs", "host memory", bytes.host);
   require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
                "what streams needs", "disk", bytes.disk);
-  if (config.plan.device_memory == 0 || config.plan.slots != 0) return with(plan, placement);
+  if (config.plan.device_memory == 0 || config.plan.slots != 0 || plan.stash_slots > 0)
+    return with(plan, placement);
   constexpr int most_stash_slots = 16;
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
   return with(plan,

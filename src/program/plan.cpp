@@ -1,6 +1,7 @@
 #include "program/plan.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <numeric>
 
@@ -80,11 +81,10 @@ void describe(OptionTable& table, PlanConfig& c) {
       .allows_auto = true;
   table.add("plan.disk_path", &c.disk_path, Effect::free,
             "folder on the disk for blobs that stream (default: the run's)");
-  table
-      .add("plan.stash", &c.stash, Effect::free,
-           "where what backward needs of forward waits: kept on the device or spilled to host "
-           "memory (auto: kept, unless plan.device_memory is too little for it)")
-      .choices = {"auto", "kept", "spilled"};
+  table.add("plan.stash", &c.stash, Effect::free,
+            "where what backward needs of forward waits: kept on the device or spilled to host "
+            "memory, spilled@N through N places of its own (auto: kept, unless plan.device_memory "
+            "is too little for it)");
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -130,6 +130,25 @@ int slots_of(const PlanConfig& config) {
                                {"plan.slots = 2", "plan.slots = \"auto\""}});
   });
   return config.slots == 0 ? 3 : static_cast<int>(std::min<std::int64_t>(config.slots, 1 << 20));
+}
+
+// N of "spilled@N"; 0: not said.
+int stash_slots_of(const PlanConfig& config) {
+  const std::string& text = config.stash;
+  if (text == "auto" || text == "kept" || text == "spilled") return 0;
+  constexpr std::string_view begin = "spilled@";
+  int slots = 0;
+  const char* const end = text.data() + text.size();
+  const bool said =
+      text.starts_with(begin) && std::from_chars(text.data() + begin.size(), end, slots).ptr == end;
+  require(said && slots >= 2 && slots <= 1 << 20, [&] {
+    return Error(Exit::usage, {fmt::format("plan.stash cannot be {}", text),
+                               "plan.stash",
+                               "auto, kept, spilled, or spilled@N with N of 2 or more",
+                               text,
+                               {}});
+  });
+  return slots;
 }
 
 std::int64_t passes_of(const PlanConfig& config) {
@@ -179,7 +198,8 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.passes = passes_of(config);
   plan.homes = config.homes == "auto" ? "device" : config.homes;
   plan.slots = slots_of(config);
-  plan.spill_stash = config.stash == "spilled";
+  plan.stash_slots = stash_slots_of(config);
+  plan.spill_stash = plan.stash_slots > 0 || config.stash == "spilled";
   require_not_negative(config.device_memory, "plan.device_memory");
   require_not_negative(config.host_memory, "plan.host_memory");
   require_not_negative(config.disk_memory, "plan.disk_memory");

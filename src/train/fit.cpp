@@ -80,7 +80,8 @@ Plan placed(const Config& config, const Plan& plan, int threads, int most_stash_
                "what streams needs", "host memory", bytes.host);
   require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
                "what streams needs", "disk", bytes.disk);
-  if (config.plan.device_memory == 0) return with(plan, placement);
+  if (config.plan.device_memory == 0 || config.plan.slots != 0 || plan.stash_slots > 0)
+    return with(plan, placement);
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
   return with(plan,
               with_stash_slots(placement, most_stash_slots, config.plan.device_memory, device));

@@ -92,10 +92,10 @@ std::vector<Difference> machine_differences(const PlanMachine& file, const PlanM
   return out;
 }
 
-void require_version(const PlanFile& file) {
+void require_version(const PlanFile& file, const std::string& name) {
   require(file.version == PlanFile::newest, [&] {
     return Error(Exit::usage, {"the plan file is of another version",
-                               file.place("version"),
+                               file.places.contains("version") ? file.place("version") : name,
                                fmt::format("{}", PlanFile::newest),
                                fmt::format("{}", file.version),
                                {"sluice plan CONFIG --save FILE, for one of this version"}});
@@ -143,7 +143,9 @@ PlanConfig chosen(const PlanConfig& asked, const Plan& plan, const PlanMachine& 
   out.passes = plan.passes;
   out.homes = plan.homes;
   out.slots = plan.slots;
-  out.stash = plan.spill_stash ? "spilled" : "kept";
+  out.stash = !plan.spill_stash               ? "kept"
+              : plan.stash_slots > plan.slots ? fmt::format("spilled@{}", plan.stash_slots)
+                                              : "spilled";
   out.recompute = name_of(plan.recompute);
   out.precision = plan.numerics.precision == DType::bf16 ? "bf16" : "float32";
   out.state = name_of(plan.numerics.state);
@@ -190,10 +192,10 @@ PlanFile parse_plan_file(std::string_view text, const std::string& name) {
   try {
     out.places = read_options(text, name, table, "a key of plan files");
   } catch (const Error&) {
-    require_version(out);  // another one may have other keys
+    require_version(out, name);  // another one may have other keys
     throw;
   }
-  require_version(out);
+  require_version(out, name);
   require_whole(table, name);
   return out;
 }

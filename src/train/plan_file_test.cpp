@@ -32,7 +32,8 @@ Plan place(const Config& config) { return placed(config, plan_of(config), 2); }
 std::string text_of(const Config& config, const Plan& plan) {
   const PlanFile file = plan_file(config, plan, here);
   std::string out = to_toml(file).substr(to_toml(file).find("[plan]"));
-  out += fmt::format("{} micro-batches, packed {}", plan.micro_batches, plan.packed);
+  out += fmt::format("{} micro-batches, packed {}, stash through {}", plan.micro_batches,
+                     plan.packed, plan.spill_stash ? stash_slots_of(plan) : 0);
   for (const std::int64_t later : plan.later_micro_batches) out += fmt::format(", {}", later);
   return out;
 }
@@ -80,7 +81,7 @@ TEST(PlanFile, MakesTheSamePlan) {
   };
   const Config open = config_with({});
   const std::string otherwise = text_of(open, place(open));
-  int plans = 0, others = 0;
+  int plans = 0, others = 0, wide = 0;
   for (int i = 0; i < 300; ++i) {
     std::vector<std::string> asked = {
         "plan.micro_batch=" + one_of({"1", "2", "4"}),
@@ -108,12 +109,14 @@ TEST(PlanFile, MakesTheSamePlan) {
       require_made_for(file, here);
       EXPECT_EQ(text_of(again, place(again)), text_of(config, plan)) << text;
       ++plans;
+      wide += text.find("stash = \"spilled@") != std::string::npos ? 1 : 0;
       others += text_of(config, plan) != otherwise ? 1 : 0;
     } catch (const Error& e) {  // what was asked for makes no plan
       EXPECT_TRUE(e.code() == Exit::memory || e.code() == Exit::usage) << e.text();
     }
   }
   EXPECT_GT(plans, 100);
+  EXPECT_GT(wide, 5);
   EXPECT_GT(others, 90);
 }
 
@@ -250,7 +253,10 @@ std::string edited(const std::string& text, std::mt19937& random) {
       "u";
   std::string out = text;
   for (int edits = 1 + static_cast<int>(random() % 3); edits > 0; --edits) {
-    const std::size_t at = random() % out.size();
+    // Half of them where a value begins.
+    const std::size_t any = random() % out.size(), value = out.find(" = ", any);
+    const bool there = random() % 2 == 0 && value != std::string::npos;
+    const std::size_t at = there ? std::min(value + 3 + random() % 3, out.size() - 1) : any;
     switch (random() % 5) {
       case 0:
         out[at] = bytes[random() % bytes.size()];

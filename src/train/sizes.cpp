@@ -31,7 +31,7 @@ Plan with(Plan plan, const Placement& placement) {
   plan.passes = placement.passes;
   plan.homes = placement.homes;
   plan.slots = placement.slots;
-  plan.stash_slots = placement.stash_slots;
+  if (placement.stash_slots > 0) plan.stash_slots = placement.stash_slots;  // else as said
   plan.spill_stash = placement.stash == Stash::spilled;
   plan.recompute = placement.recompute;
   return plan;

@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t most_bytes = 1 << 20;
 constexpr std::ptrdiff_t most_dots = 20'000;  // toml++ frees tables by recursion
 constexpr std::size_t most_rows = 10'000;
-constexpr std::size_t most_text = 300;  // characters
+constexpr std::size_t most_text = 300;                    // characters
 constexpr double least_value = 1e-12, most_value = 1e18;  // bytes stay below 2^63
 constexpr std::int64_t most_size = std::int64_t{1} << 40;
 
@@ -93,7 +93,8 @@ class Reader {
     const double value =
         node == nullptr ? std::nan("") : node->value<double>().value_or(std::nan(""));
     if (!(value == 0 || (value >= least_value && value <= most_value)))
-      refuse(node, key, fmt::format("0, or a number from {:.0e} to {:.0e}", least_value, most_value),
+      refuse(node, key,
+             fmt::format("0, or a number from {:.0e} to {:.0e}", least_value, most_value),
              node == nullptr ? "nothing" : "something else");
     return value;
   }

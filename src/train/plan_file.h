@@ -1,5 +1,6 @@
-// A plan as a file that a person can read and edit: `sluice plan CONFIG --save FILE` writes one, every
-// run keeps one, `--plan FILE` loads it. Every choice is said in it, so nothing is chosen anew.
+// A plan as a file that a person can read and edit: `sluice plan CONFIG --save FILE` writes one,
+// every run keeps one, `--plan FILE` loads it. Every choice is said in it, so nothing is chosen
+// anew.
 //
 // The file names what the plan was made for, model, batch and machine, and is refused for anything
 // else. It is read as something that anyone may have written: all of it is checked. Values; pure
@@ -67,9 +68,9 @@ void require_made_for(const PlanFile& file, const ModelConfig& model);
 // same, memory at least what it was. isa empty and threads 0: not looked at.
 void require_made_for(const PlanFile& file, const PlanMachine& machine);
 
-// What a run goes on with that began with the plan `kept`: numerics as `asked` where that says them,
-// else as kept; the rest as kept, unless the command line says otherwise. Then what it leaves open
-// is open again, as it is on a machine that the plan was not made for.
+// What a run goes on with that began with the plan `kept`: numerics as `asked` where that says
+// them, else as kept; the rest as kept, unless the command line says otherwise. Then what it leaves
+// open is open again, as it is on a machine that the plan was not made for.
 struct KeptPlan {
   Config config;
   bool planned_anew = false;

@@ -10,7 +10,7 @@
 // in that of dk and dv). Limit: the float32 units, at most half used, since a thread reads one
 // number of shared memory for every two multiply-adds; no tensor cores.
 #include "backend/cuda/kernels/attention_mma.h"
-#include "backend/cuda/kernels/common.cuh"
+#include "backend/cuda/kernels/kept.cuh"
 
 namespace sluice::gpu {
 namespace {
@@ -136,25 +136,6 @@ __device__ Seen seen_by(const AttentionShape& a, std::int64_t b, std::int64_t t)
   if (a.lengths != nullptr) return {0, a.lengths[b] + t};
   return {a.starts[b * a.time + t], t};
 }
-
-// What probabilities are multiplied by: 0 or 1 / (1 - rate).
-struct Kept {
-  Mask mask;
-  std::uint64_t stream = 0, row = 0, line = 0;
-  __device__ Kept(const AttentionShape& a, std::int64_t b, std::int64_t n) : mask(a.mask) {
-    if (mask.threshold == 0) return;
-    stream = stream_now(mask);
-    const auto first = static_cast<std::int64_t>(mask.control[control_first_row]);
-    row = static_cast<std::uint64_t>(((first + b) * a.heads + n) * a.time);
-    line = static_cast<std::uint64_t>((a.time + 3) / 4 * 4);
-  }
-  __device__ float operator()(std::int64_t t, std::int64_t key) const {
-    if (mask.threshold == 0) return 1;
-    const std::uint64_t element =
-        (row + static_cast<std::uint64_t>(t)) * line + static_cast<std::uint64_t>(key);
-    return random_bits(mask.seed, stream, element) < mask.threshold ? 0.0f : mask.scale;
-  }
-};
 
 template <int tile, int capacity, class T>
 __global__ void __launch_bounds__(side* side)

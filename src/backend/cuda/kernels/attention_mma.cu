@@ -8,6 +8,7 @@
 // every sum has one owner and one order. Limit: the tensor cores, or shared memory, which is read
 // once by each warp for two of its products (a warp of 16 rows uses half of what they could do).
 #include "backend/cuda/kernels/attention_mma.h"
+#include "backend/cuda/kernels/kept.cuh"
 #include "backend/cuda/kernels/mma.cuh"
 
 namespace sluice::gpu {
@@ -69,25 +70,6 @@ __device__ void put(const float (&sums)[width / 8][4], float upper, float lower,
     }
   }
 }
-
-// What a probability is multiplied by: 0 or 1 / (1 - rate). Two neighbouring keys share a draw.
-struct Kept {
-  Mask mask;
-  std::uint64_t stream = 0, row = 0, line = 0;
-  __device__ Kept(const AttentionShape& a, std::int64_t b, std::int64_t n) : mask(a.mask) {
-    if (mask.threshold == 0) return;
-    stream = stream_now(mask);
-    const auto first = static_cast<std::int64_t>(mask.control[control_first_row]);
-    row = static_cast<std::uint64_t>(((first + b) * a.heads + n) * a.time);
-    line = static_cast<std::uint64_t>((a.time + 3) / 4 * 4);
-  }
-  __device__ float operator()(std::int64_t t, std::int64_t key) const {
-    if (mask.threshold == 0) return 1;
-    const std::uint64_t element =
-        (row + static_cast<std::uint64_t>(t)) * line + static_cast<std::uint64_t>(key);
-    return random_bits(mask.seed, stream, element) < mask.threshold ? 0.0f : mask.scale;
-  }
-};
 
 // The first key that any of the block's queries sees, down to a whole tile.
 __device__ int first_key(const AttentionShape& a, const Place& p, int tile) {

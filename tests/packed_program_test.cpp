@@ -91,15 +91,15 @@ TEST(PackedProgram, StagingSlotsAreOfWhatTravels) {
     const Residency& residency = *set.residency;
     EXPECT_EQ(residency.stagings(Kind::packed), 2);
     EXPECT_EQ(residency.stagings(Kind::gradients), passes == 1 ? 0 : 2);
-    EXPECT_EQ(residency.slot_bytes(Kind::packed),
+    EXPECT_EQ(residency.page_bytes(1, Kind::packed),
               align_up(residency.blob_bytes(LayerKind::block, Region::packed), blob_alignment));
     std::int64_t staging = 0, at_home = 0;
     for (const Kind kind : owned_kinds)
-      staging += 2 * residency.stagings(kind) * residency.slot_bytes(kind);
+      staging += 2 * residency.stagings(kind) * residency.page_bytes(1, kind);
     EXPECT_EQ(set.memory.host_bytes(), staging);
     const Kind gradients = passes == 1 ? Kind::packed : Kind::gradients;
     for (const Kind kind : {Kind::weights, Kind::optimizer, gradients})
-      at_home += 7 * residency.slot_bytes(kind);
+      at_home += 7 * residency.page_bytes(1, kind);
     EXPECT_EQ(set.memory.disk_bytes(), at_home);
     int read = 0, written = 0;
     for (const Action& action : set.named("steady").actions) {

@@ -23,12 +23,34 @@ TEST(StreamingProgram, EveryCombinationIsValid) {
       for (const int slots : {2, 3})
         for (const char* homes :
              {"host", "weights=host", "gradients=host", "optimizer=host", "host,weights@1=device",
-              "disk", "host,optimizer=disk", "disk,weights@1=host,gradients@0=device"}) {
+              "disk", "host,optimizer=disk", "disk,weights@1=host,gradients@0=device",
+              "host,@ends=host", "disk,@ends=disk", "@ends=host", "@embedding=host", "@head=disk",
+              "optimizer=host,@ends=host", "host,weights@ends=host", "weights@head=host",
+              "gradients@embedding=host,gradients@head=disk,weights@0=host"}) {
           const ProgramSet set = tiny_programs(streaming_plan(family, passes, homes, slots));
           EXPECT_NO_THROW(validate(set)) << family << " " << passes << " " << slots << " " << homes;
           programs += static_cast<int>(set.programs.size());
         }
-  EXPECT_EQ(programs, 2 * 3 * 2 * 8 * 5);
+  EXPECT_EQ(programs, 2 * 3 * 2 * 17 * 5);
+}
+
+// Embeddings of one, two and three blocks' size, which reach into as many slots, or beyond them.
+TEST(StreamingProgram, EndsOfAnySizeAreValid) {
+  std::set<int> covers;
+  for (const char* family : {"gpt2", "gptj"})
+    for (const std::int64_t vocab : {61, 400, 600, 1000})
+      for (const int passes : {0, 1, 2})
+        for (const int slots : {2, 3})
+          for (const char* homes : {"host,@ends=host", "@ends=host", "disk,@ends=disk",
+                                    "host,@embedding=host", "weights@0=host,@ends=host"}) {
+            TinyPlan plan = streaming_plan(family, passes, homes, slots);
+            plan.vocab = vocab;
+            const ProgramSet set = tiny_programs(plan);
+            EXPECT_NO_THROW(validate(set))
+                << family << " " << vocab << " " << passes << " " << slots << " " << homes;
+            covers.insert(set.residency->covers(0, Kind::weights));
+          }
+  EXPECT_EQ(covers, (std::set<int>{1, 2, 3}));
 }
 
 // Of both families and both kinds of step.
@@ -51,6 +73,8 @@ Mutants without_each_wait(const char* homes) { return of_all(homes, testing::wit
 TEST(StreamingProgram, AWaitIsNeededOrImplied) {
   EXPECT_EQ(without_each_wait("host"), (Mutants{118, 46}));
   EXPECT_EQ(without_each_wait("disk"), (Mutants{268, 68}));
+  EXPECT_EQ(without_each_wait("host,@ends=host"), (Mutants{252, 71}));
+  EXPECT_EQ(without_each_wait("disk,@ends=disk"), (Mutants{553, 162}));
 }
 
 int drop_each_copy(const char* homes) {
@@ -79,6 +103,7 @@ int drop_each_copy(const char* homes) {
 TEST(StreamingProgram, EveryCopyIsNeeded) {
   EXPECT_EQ(drop_each_copy("host"), 88);
   EXPECT_EQ(drop_each_copy("disk"), 164);
+  EXPECT_EQ(drop_each_copy("host,@ends=host"), 194);
 }
 
 // A slot or a batch is given back one action of its lane too early.
@@ -91,6 +116,7 @@ Mutants with_early_releases(const char* homes) {
 TEST(StreamingProgram, ReleasesAreNotOneActionEarlier) {
   EXPECT_EQ(with_early_releases("host"), (Mutants{58, 2}));
   EXPECT_EQ(with_early_releases("disk"), (Mutants{170, 2}));
+  EXPECT_EQ(with_early_releases("host,@ends=host"), (Mutants{146, 9}));
 }
 
 // Bytes that move in a steady step: each blob twice up and down, less what the turns find in place.
@@ -125,6 +151,90 @@ TEST(StreamingProgram, MovesWhatTheClosedFormSays) {
         EXPECT_EQ(out[1], ((p - 1) * (l - alone) + l - n) * gradients);
         EXPECT_EQ(in[2], l * state);
         EXPECT_EQ(out[2], l * state);
+      }
+}
+
+// The same with the ends off the device too. They take slots from the blocks at the turns: `e` the
+// embedding at the lower one, `h` the head at the upper one. A tied table is lent to the head,
+// which then covers slots of its own behind the embedding's.
+TEST(StreamingProgram, MovesWhatTheClosedFormSaysWithTheEnds) {
+  for (const char* family : {"gpt2", "gptj"})
+    for (const int layers : {4, 7})
+      for (const int slots : {2, 3})
+        for (const int passes : {1, 2, 3}) {
+          SCOPED_TRACE(fmt::format("{} {} {} {}", family, layers, slots, passes));
+          TinyPlan plan = streaming_plan(family, passes, "host,@ends=host", slots);
+          plan.layers = layers;
+          plan.width = 64;
+          const ProgramSet set = tiny_programs(plan);
+          std::array<std::int64_t, copied_kinds> in{}, out{};
+          for (const Action& action : set.named("steady").actions) {
+            if (action.phase == Phase::fetch)
+              in[static_cast<std::size_t>(action.kind)] += action.bytes;
+            if (action.phase == Phase::leave)
+              out[static_cast<std::size_t>(action.kind)] += action.bytes;
+          }
+          const bool tied = std::string_view(family) == "gpt2";
+          const std::int64_t l = layers, n = slots, p = passes;
+          struct Sizes {
+            std::int64_t block, embedding, head;
+            std::int64_t e,
+                h;  // slots that the ends cover, one each: they are smaller than a block
+          };
+          const auto sizes = [&](Kind kind) {
+            const auto of = [&](LayerKind layer) {
+              return set.residency->blob_bytes(layer, region_of(kind));
+            };
+            return Sizes{of(LayerKind::block), of(LayerKind::embedding), of(LayerKind::head), 1, 1};
+          };
+          // Weights: every pass finds at the lower turn what the embedding left there, at the upper
+          // one what the head did, and the embedding's if it lends its table.
+          const Sizes w = sizes(Kind::weights);
+          ASSERT_LT(std::max(w.embedding, w.head), w.block);
+          const std::int64_t at_top = tied ? w.e + w.h : w.h;
+          const std::int64_t blocks = 2 * l - (n - w.e) - (n - at_top);
+          EXPECT_EQ(in[0], p * (blocks * w.block + (tied ? 2 : 1) * w.embedding + w.head));
+          EXPECT_EQ(out[0], l * w.block + w.embedding + w.head);
+          // Gradients: the embedding's come last and wait for the update where they are. The head's
+          // come for the update and for each pass but the first, and once more if they are to be
+          // added to the embedding's.
+          const Sizes g = sizes(Kind::gradients);
+          const std::int64_t below = tied ? g.e + g.h : g.e, between = std::max(below, g.h);
+          const std::int64_t alone = std::max<std::int64_t>(0, n - std::max(between, l - n));
+          const std::int64_t more = (p - 1) * (l - alone) + l - (n - below);
+          EXPECT_EQ(in[1], more * g.block + (p - 1) * g.embedding + (p + (tied ? 1 : 0)) * g.head);
+          EXPECT_EQ(out[1], more * g.block + (p - 1) * g.embedding + p * g.head);
+          const Sizes s = sizes(Kind::optimizer);
+          EXPECT_EQ(in[2], l * s.block + s.embedding + s.head);
+          EXPECT_EQ(out[2], in[2]);
+        }
+}
+
+// What the ends take of the device when they leave it: no more than the slots of blocks, where
+// these are larger, and never more than at home there but for whole pages.
+TEST(StreamingProgram, EndsLieWhereBlocksDo) {
+  for (const char* family : {"gpt2", "gptj"})
+    for (const std::int64_t width : {32, 64})
+      for (const int slots : {2, 3}) {
+        SCOPED_TRACE(fmt::format("{} {} {}", family, width, slots));
+        const auto memory = [&](const char* homes) {
+          TinyPlan plan = streaming_plan(family, 1, homes, slots);
+          plan.width = width;
+          return tiny_programs(plan).memory;
+        };
+        const MemoryMap blocks = memory("host"), all = memory("host,@ends=host"),
+                        alone = memory("@ends=host"), none = memory("device");
+        for (const Region region : {Region::weights, Region::gradients, Region::optimizer}) {
+          EXPECT_LT(all.bytes(region), blocks.bytes(region)) << name_of(region);
+          EXPECT_LE(alone.bytes(region), none.bytes(region) + blob_alignment) << name_of(region);
+        }
+        if (width == 64) {
+          TinyPlan plan = streaming_plan(family, 1, "host", slots);
+          plan.width = width;
+          const ProgramSet set = tiny_programs(plan);
+          for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
+            EXPECT_EQ(all.bytes(region_of(kind)), slots * set.residency->page_bytes(1, kind));
+        }
       }
 }
 

@@ -121,7 +121,8 @@ TEST(Streamed, WeightsChangeNoBits) {
     const Outcome resident = outcome_of(family, programs_of(spec, "device", 3));
     EXPECT_TRUE(std::isfinite(resident.stats[0]) && resident.stats[0] > 0);
     EXPECT_NE(resident.stats[0], resident.stats[2]);
-    for (const char* homes : {"host", "weights@1-3=host", "host,weights@2=device"})
+    for (const char* homes : {"host", "weights@1-3=host", "host,weights@2=device",
+                              "host,@ends=host", "weights@ends=host", "host,@embedding=host"})
       for (const int slots : {2, 3, 5})
         EXPECT_TRUE(outcome_of(family, programs_of(spec, homes, slots), 7u * slots) == resident)
             << family << " " << homes << " " << slots;
@@ -199,7 +200,7 @@ TEST(Streamed, BudgetsAreKept) {
     homes.push_back(place_weights(spec, plan).homes);
   }
   EXPECT_EQ(homes.front(), "device");
-  EXPECT_EQ(homes.back(), "weights=host");
+  EXPECT_EQ(homes.back(), "weights=host,weights@ends=host");
   EXPECT_EQ(place_weights(spec, plan).slots, 2);
   const Outcome resident = outcome_of("gpt2", programs_of(spec, "device", 3));
   EXPECT_TRUE(outcome_of("gpt2", programs_of(spec, homes.back(), 2)) == resident);

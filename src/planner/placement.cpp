@@ -17,6 +17,12 @@ void add_homes(std::string& homes, std::string_view kind, int first, int end, in
 }
 
 std::string homes_with(int count, int blocks, int disk) {
+  if (count > 3 * blocks) {
+    std::string out = homes_with(3 * blocks, blocks, disk);
+    if (count >= all_blobs(blocks)) return out + ",@ends=host";
+    out += ",optimizer@ends=host";
+    return count == 3 * blocks + 1 ? out : out + ",gradients@ends=host";
+  }
   if (count == 0) return "device";
   if (disk >= 3 * blocks) return "disk";
   if (count >= 3 * blocks && disk == 0) return "host";
@@ -36,9 +42,12 @@ std::string homes_within(const std::string& homes, int blocks, std::int64_t budg
                          const std::function<std::int64_t(const std::string&)>& bytes) {
   if (bytes(homes) <= budget) return homes;
   const Homes parsed = parse_homes(homes, blocks);
-  int count = 0;
-  for (int kind = 0; kind < blob_kinds; ++kind) count += parsed.streaming(static_cast<Kind>(kind));
-  const auto with = [&](int disk) { return homes_with(count, blocks, disk); };
+  int count = 0, ends = 0;
+  for (int kind = 0; kind < blob_kinds; ++kind) {
+    count += parsed.streaming(static_cast<Kind>(kind));
+    ends += parsed.ends_stream(static_cast<Kind>(kind)) ? 1 : 0;
+  }
+  const auto with = [&](int disk) { return homes_with(count + ends, blocks, disk); };
   const auto fits = [&](int disk) { return bytes(with(disk)) <= budget; };
   // With one blob more on disk the host has less, but for the first few of a kind, which need
   // staging slots: whole kinds first, then the fewest of the last one.
@@ -139,7 +148,7 @@ class Search {
   std::optional<Placement> fewest_away(Placement placement) const {
     placement.homes = choices_.homes;
     if (!choices_.homes.empty()) return fits(placement) ? std::optional(placement) : std::nullopt;
-    int most = 3 * choices_.blocks, too_few = placement.stash == Stash::kept ? 0 : -1;
+    int most = all_blobs(choices_.blocks), too_few = placement.stash == Stash::kept ? 0 : -1;
     placement.homes = homes_with(most, choices_.blocks);
     if (!fits(placement)) return std::nullopt;
     while (most - too_few > 1) {
@@ -175,8 +184,10 @@ Placement least(const PlacementChoices& choices, const DeviceBytes& bytes) {
   for (const Stash stash : choices.stash)
     for (const Recompute recompute : choices.recompute) {
       const Placement one{resident ? choices.resident_passes : choices.passes.back(),
-                          choices.homes.empty() ? "host" : choices.homes, choices.slots.back(),
-                          recompute, stash};
+                          choices.homes.empty()
+                              ? homes_with(all_blobs(choices.blocks), choices.blocks)
+                              : choices.homes,
+                          choices.slots.back(), recompute, stash};
       const std::int64_t needed = bytes(one);
       if (!best || needed <= fewest) best = one, fewest = needed;
     }

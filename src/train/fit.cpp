@@ -18,6 +18,12 @@ MemoryBytes memory_of(const ProgramSet& programs, int threads) {
 
 namespace {
 
+// The blocks on disk, and embedding and head where they were.
+std::string as_much_on_disk(const std::string& homes) {
+  const std::size_t ends = homes.starts_with("host,") ? homes.find(',') : homes.npos;
+  return ends == homes.npos ? "disk" : "disk" + homes.substr(ends);
+}
+
 // What a placement takes of the device. Spilling is no way out where the host's budget has no room
 // for the stash, even with all blobs on disk: a stash never goes there.
 DeviceBytes device_of(const Config& config, Sizes& sizes, const PlacementChoices& choices) {
@@ -27,7 +33,7 @@ DeviceBytes device_of(const Config& config, Sizes& sizes, const PlacementChoices
   return [&sizes, host, homes = config.plan.homes](const Placement& placement) {
     if (placement.stash == Stash::spilled && host > 0) {
       Placement on_disk = placement;
-      if (homes == "auto") on_disk.homes = "disk";
+      if (homes == "auto") on_disk.homes = as_much_on_disk(placement.homes);
       if (sizes.of(on_disk).host > host) return std::numeric_limits<std::int64_t>::max();
     }
     return sizes.of(placement).device;

@@ -1,20 +1,25 @@
 # The targets of the README; CMake and Ninja do the work. `./run TARGET` first installs what a target lacks.
-# Variables one may set: JOBS, ASAN_TESTS, TSAN_TESTS (test programs to build and run under sanitizers).
+# Variables one may set: JOBS, ASAN_TESTS, ASAN_TESTS_ALL, TSAN_TESTS (test programs to build and run under sanitizers),
+# SLUICE_CUDA (kernels for GPUs: auto, where there is an nvcc; on; off).
 
 JOBS ?= $(shell nproc)
 SETUP_SECONDS ?= 0
-ASAN_TESTS ?= core data ops graph models parallel program planner backend executor optim checkpoint inference train
+SLUICE_CUDA ?= auto
+# In `make test` the rooms that read what others wrote, or that deal in addresses; in `make test-all` the others too.
+ASAN_TESTS ?= core data program executor checkpoint backend
+ASAN_TESTS_ALL ?= ops graph models parallel planner optim inference train
 TSAN_TESTS ?= backend whole
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
 .PHONY: setup build demo quick test test-all bench goldens format check clean \
-        merges austen configure test-build stages stage-quick stage-slow stage-all stage-asan stage-tsan
+        merges austen setup-cuda configure \
+        test-build stages stage-quick stage-slow stage-all stage-asan stage-asan-all stage-tsan
 
-SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>/dev/null)
+SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 RELEASE = build/release
 TEST = build/test
-CONFIGURE = cmake >/dev/null -G Ninja -S . -Wno-dev
+CONFIGURE = cmake >/dev/null -G Ninja -S . -Wno-dev -DSLUICE_CUDA=$(SLUICE_CUDA)
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 
@@ -25,6 +30,10 @@ merges:
 
 austen:
 	@tools/fetch/austen
+
+# nvcc and the libraries of CUDA, from PyPI into build/cuda, for a machine that has none.
+setup-cuda:
+	@tools/fetch/cuda
 
 # --- the program ------------------------------------------------------------------------------------------------
 
@@ -57,17 +66,18 @@ format:
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
-# $(call run_tests,BUILD FOLDER,LABEL,MORE OPTIONS): one ctest run; what it writes is counted by tools/test_counts.
+# $(call run_tests,BUILD FOLDER,LABEL,MORE OPTIONS,NAME): one ctest run; tools/test_counts counts what it writes under NAME (if none is
+# said, the label's).
 run_tests = cd $(1) && ctest --output-on-failure --no-tests=ignore -j $(JOBS) -L '^$(2)$$' $(3) \
-            --output-junit results/$(2).ctest.xml
+            --output-junit results/$(or $(4),$(2)).ctest.xml
 
-# $(call sanitized,FOLDER,SANITIZERS,ROOMS): builds the rooms' tests so, and runs the quick ones.
+# $(call sanitized,FOLDER,SANITIZERS,ROOMS,NAME): builds the rooms' tests so, and runs the quick ones.
 comma := ,
 empty :=
 space := $(empty) $(empty)
 sanitized = $(CONFIGURE) -B $(1) -DCMAKE_BUILD_TYPE=Sanitize -DCMAKE_CXX_FLAGS_SANITIZE=-O1 -DSLUICE_SANITIZE=$(2) && \
             ninja -C $(1) -j $(JOBS) --quiet $(addprefix test_,$(3)) && \
-            ($(call run_tests,$(1),quick,-R '^test_($(subst $(space),|,$(strip $(3))))\.'))
+            ($(call run_tests,$(1),quick,-R '^test_($(subst $(space),|,$(strip $(3))))\.',$(4)))
 
 test-build: merges
 	@rm -rf build/*/results
@@ -88,6 +98,10 @@ stage-all:
 
 stage-asan:
 	@$(call sanitized,build/asan,address$(comma)undefined,$(ASAN_TESTS))
+
+stage-asan-all:
+	@$(call sanitized,build/asan,address$(comma)undefined,$(ASAN_TESTS_ALL),quick-all) && \
+	  $(call run_tests,build/asan,arithmetic,-R '^test_backend\.')
 
 stage-tsan:
 	@$(call sanitized,build/tsan,thread,$(TSAN_TESTS))
@@ -112,6 +126,7 @@ test:
 
 test-all:
 	@rm -rf build/*/results; $(MAKE) stages && tools/timed 'longest tests' 60 $(MAKE) stage-all && \
+	  tools/timed 'all sanitized' 20 $(MAKE) stage-asan-all && \
 	  tools/timed 'thread sanitizer' 30 $(MAKE) stage-tsan; $(report)
 
 # Remakes the committed fixtures from Transformers: needs PyTorch, which nothing else here does.

@@ -1,15 +1,17 @@
 // Where does a training step's time go, and what is the limit of each kind of op?
 //
-//   bench_step CONFIG [--machine FILE] [--steps 5] [--section.key=value]...
+//   bench_step CONFIG [--machine FILE] [--steps 5] [--cpu-time] [--section.key=value]...
 //
 // Trains a few steps as `sluice train` does, each op timed between two looks at the clock. Prints
 // for each kind of op its time in a step, its share, and the time that its FLOPs take at the rate
 // of the products, or its bytes at the rate of the memory, whichever is longer: both rates as
-// `sluice doctor` measured them (FILE: its machine.json).
+// `sluice doctor` measured them (FILE: its machine.json). --cpu-time: the process's time, not the
+// clock's: for one thread (--run.threads=1) on a machine that others use.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <iostream>
 #include <map>
 
@@ -23,7 +25,15 @@
 namespace sluice {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+// Seconds, of the clock or of the process.
+struct Stopwatch {
+  bool cpu_time = false;
+  double now() const {
+    if (cpu_time) return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+};
 
 struct Row {
   double seconds = 0, flops = 0, bytes = 0;
@@ -33,11 +43,11 @@ struct Row {
 // The backend with a clock around each op. One lane computes, so nothing is locked.
 class Timed final : public AroundBackend {
  public:
-  using AroundBackend::AroundBackend;
+  Timed(Backend& inner, Stopwatch watch) : AroundBackend(inner), watch_(watch) {}
   void run(const Op& op, const Frame& frame) override {
-    const Clock::time_point begin = Clock::now();
+    const double begin = watch_.now();
     AroundBackend::run(op, frame);
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    const double seconds = watch_.now() - begin;
     types_.clear();
     for (const Tensor& value : frame.values) types_.push_back({value.dtype(), value.shape()});
     const Cost cost = sluice::cost(op, types_);
@@ -51,6 +61,7 @@ class Timed final : public AroundBackend {
   std::map<std::string, Row> rows;
 
  private:
+  Stopwatch watch_;
   std::vector<ValueType> types_;
 };
 
@@ -61,6 +72,7 @@ struct Rates {
 struct Request {
   std::string config, machine;
   int steps = 5;
+  Stopwatch watch;
   std::vector<std::string> overrides;
 };
 
@@ -78,6 +90,8 @@ Request parse(int count, char** arguments) {
       out.machine = value();
     else if (word == "--steps")
       out.steps = std::stoi(value());
+    else if (word == "--cpu-time")
+      out.watch.cpu_time = true;
     else if (word.starts_with("--"))
       out.overrides.push_back(word.substr(2));
     else
@@ -135,7 +149,7 @@ int run(int count, char** arguments) {
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, threads));
   CpuBackend cpu({threads, isa});
-  Timed timed(cpu);
+  Timed timed(cpu, request.watch);
   Trainer trainer(config, plan, timed, programs, batches, {});
   trainer.initialize();
   trainer.derive();
@@ -145,13 +159,12 @@ int run(int count, char** arguments) {
     trainer.result(step);
   }
   timed.rows.clear();
-  const Clock::time_point begin = Clock::now();
+  const double begin = request.watch.now();
   for (int step = warm + 1; step <= warm + request.steps; ++step) {
     trainer.enqueue(step);
     trainer.result(step);
   }
-  const double seconds =
-      std::chrono::duration<double>(Clock::now() - begin).count() / request.steps;
+  const double seconds = (request.watch.now() - begin) / request.steps;
   fmt::print(
       "{}, {}, {} threads, {}: {:.1f} ms a step of {} tokens, {:.0f} tokens/s; products {:.0f} "
       "GFLOP/s, memory {:.1f} GB/s\n",

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <thread>
 
 #include "backend/cpu/cpu.h"
@@ -178,18 +179,31 @@ TEST(Executor, same_bits_whatever_is_free_to_change) {
   EXPECT_NE(other.run(6), digest);
 }
 
-// Copies of 200 runs take as long as they like.
+// Copies of 200 runs take as long as they like: float32 gradients and packed ones, one pass and
+// several, with the stash in host memory and without.
 TEST(ExecutorSlow, no_delay_of_a_copy_shows) {
-  const auto plan = [](const char* homes) {
-    return TinyPlan{.passes = 1, .layers = 4, .homes = homes, .slots = 2};
-  };
-  const std::uint64_t digest = digest_of(plan("device"), {}, false, 3);
+  const GradientFormat formats[] = {GradientFormat::f32, GradientFormat::bf16,
+                                    GradientFormat::int8};
   const char* const homes[] = {"host", "disk", "disk,weights@1=host,gradients@2=device"};
-  for (std::uint64_t seed = 0; seed < 200; ++seed)
-    EXPECT_EQ(digest_of(plan(homes[seed % 3]), {.poison = true, .poison_seed = seed}, false, 3),
-              digest)
-        << homes[seed % 3] << ", seed " << seed;
-  EXPECT_NE(digest_of(plan("disk"), {}, false, 4), digest);
+  const auto plan = [](const char* where, GradientFormat format) {
+    return TinyPlan{.passes = 1, .layers = 4, .homes = where, .slots = 2, .gradients = format};
+  };
+  std::set<std::uint64_t> digests;
+  int runs = 0;
+  for (const GradientFormat format : formats) {
+    const std::uint64_t digest = digest_of(plan("device", format), {}, false, 3);
+    digests.insert(digest);
+    for (std::uint64_t seed = 0; seed < 67; ++seed, ++runs) {
+      TinyPlan one = plan(homes[seed % 3], format);
+      one.passes = seed / 3 % 3 == 0 ? 2 : 1;
+      one.spill = seed % 2 == 0;
+      EXPECT_EQ(digest_of(one, {.poison = true, .poison_seed = seed}, false, 3), digest)
+          << name_of(format) << ", " << one.homes << ", seed " << seed;
+    }
+    EXPECT_NE(digest_of(plan("disk", format), {}, false, 4), digest);
+  }
+  EXPECT_GE(runs, 200);
+  EXPECT_EQ(digests.size(), 3u);
 }
 
 TEST(Executor, gptj_has_the_same_bits_too) {

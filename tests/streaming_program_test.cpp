@@ -72,11 +72,13 @@ Mutants without_each_wait(const char* homes) { return of_all(homes, testing::wit
 
 TEST(StreamingProgram, AWaitIsNeededOrImplied) {
   EXPECT_EQ(without_each_wait("host"), (Mutants{118, 46}));
-  EXPECT_EQ(without_each_wait("disk"), (Mutants{268, 68}));
+  EXPECT_EQ(without_each_wait("disk"), (Mutants{264, 64}));
   EXPECT_EQ(without_each_wait("host,@ends=host"), (Mutants{252, 71}));
   EXPECT_EQ(without_each_wait("disk,@ends=disk"), (Mutants{553, 162}));
 }
 
+// None can be spared, not even that of what has a slot for itself: the first step of a run has not
+// brought the optimizer's state, and weights that stay where they are do not go home in between.
 int drop_each_copy(const char* homes) {
   int dropped = 0;
   for (const char* family : {"gpt2", "gptj"})
@@ -84,16 +86,9 @@ int drop_each_copy(const char* homes) {
       const ProgramSet set = tiny_programs(streaming_plan(family, passes, homes, 2));
       const Program& steady = set.named("steady");
       for (int a = 0; a < static_cast<int>(steady.actions.size()); ++a) {
-        const Action& action = steady.actions[static_cast<std::size_t>(a)];
-        if (!action.copies()) continue;
-        const bool seen = testing::is_missed(set, "steady", a);
-        // What has a slot for itself lies there from step to step: optimizer state need not come
-        // again, but the first step of a run has not brought it; weights need not be on disk before
-        // a flush.
-        const bool alone = ((action.kind == Kind::optimizer && action.phase == Phase::fetch) ||
-                            (action.kind == Kind::weights && action.phase == Phase::write)) &&
-                           set.residency->slot(action.layer, action.kind) == 1;
-        EXPECT_NE(seen, alone) << family << " " << passes << " " << steady.action_name(a);
+        if (!steady.actions[static_cast<std::size_t>(a)].copies()) continue;
+        EXPECT_TRUE(testing::is_missed(set, "steady", a))
+            << family << " " << passes << " " << steady.action_name(a);
         ++dropped;
       }
     }
@@ -101,8 +96,8 @@ int drop_each_copy(const char* homes) {
 }
 
 TEST(StreamingProgram, EveryCopyIsNeeded) {
-  EXPECT_EQ(drop_each_copy("host"), 88);
-  EXPECT_EQ(drop_each_copy("disk"), 164);
+  EXPECT_EQ(drop_each_copy("host"), 84);
+  EXPECT_EQ(drop_each_copy("disk"), 156);
   EXPECT_EQ(drop_each_copy("host,@ends=host"), 194);
 }
 
@@ -115,7 +110,7 @@ Mutants with_early_releases(const char* homes) {
 
 TEST(StreamingProgram, ReleasesAreNotOneActionEarlier) {
   EXPECT_EQ(with_early_releases("host"), (Mutants{58, 2}));
-  EXPECT_EQ(with_early_releases("disk"), (Mutants{170, 2}));
+  EXPECT_EQ(with_early_releases("disk"), (Mutants{166, 2}));
   EXPECT_EQ(with_early_releases("host,@ends=host"), (Mutants{146, 9}));
 }
 
@@ -141,12 +136,12 @@ TEST(StreamingProgram, MovesWhatTheClosedFormSays) {
         const std::int64_t weights = bytes(Kind::weights), gradients = bytes(Kind::gradients),
                            state = bytes(Kind::optimizer);
         // Weights: up and down in each pass, and n found at each of the 2 p turns. Updated ones go
-        // home once.
+        // home once, unless a blob has its slot alone.
+        const std::int64_t alone = std::max<std::int64_t>(0, 2 * n - l);
         EXPECT_EQ(in[0], 2 * p * (l - n) * weights);
-        EXPECT_EQ(out[0], l * weights);
+        EXPECT_EQ(out[0], (l - alone) * weights);
         // Gradients: for each pass but the first back for more, unless a blob has its slot alone;
         // and once for the update, which finds the lowest n in place.
-        const std::int64_t alone = std::max<std::int64_t>(0, 2 * n - l);
         EXPECT_EQ(in[1], ((p - 1) * (l - alone) + l - n) * gradients);
         EXPECT_EQ(out[1], ((p - 1) * (l - alone) + l - n) * gradients);
         EXPECT_EQ(in[2], l * state);

@@ -21,7 +21,7 @@ struct Span {
 };
 
 struct Trace {
-  std::map<std::string, std::vector<Span>> rows;
+  std::map<std::string, std::vector<Span>> rows, predicted;
   std::map<std::string, std::vector<double>> counters;
 };
 
@@ -31,18 +31,23 @@ std::int64_t nanoseconds(const Json& microseconds) {
 
 Trace read_trace(const std::filesystem::path& path) {
   Trace out;
-  std::map<int, std::string> names;
+  std::map<std::pair<int, int>, std::string> names;
+  std::map<int, std::string> processes;
+  const auto row = [](const Json& event) { return std::pair(event.at("pid"), event.at("tid")); };
   const Json trace = Json::parse(read_text(path));
   for (const Json& event : trace.at("traceEvents")) {
     const std::string kind = event.at("ph");
     if (kind == "M" && event.at("name") == "thread_name")
-      names[event.at("tid")] = event.at("args").at("name");
+      names[row(event)] = event.at("args").at("name");
+    if (kind == "M" && event.at("name") == "process_name")
+      processes[event.at("pid")] = event.at("args").at("name");
     if (kind == "C") out.counters[event.at("name")].push_back(event.at("args").at("value"));
     if (kind != "X") continue;
     const std::int64_t begin = nanoseconds(event.at("ts"));
-    out.rows[names.at(event.at("tid"))].push_back({begin, begin + nanoseconds(event.at("dur")),
-                                                   event.at("name"), event.at("cat") == "op",
-                                                   event.at("args").at("step")});
+    const bool measured = processes.at(event.at("pid")) == "measured";
+    (measured ? out.rows : out.predicted)[names.at(row(event))].push_back(
+        {begin, begin + nanoseconds(event.at("dur")), event.at("name"), event.at("cat") == "op",
+         event.at("args").at("step")});
   }
   return out;
 }
@@ -137,6 +142,45 @@ TEST(TraceSlow, ShowsWhatTheLanesDid) {
   EXPECT_NEAR(std::stod(ended.err.substr(at + said.size())), share, 0.06);
 }
 
+using Names = std::map<std::string, std::vector<std::string>>;
+
+// The names of a row's spans by lane, in their order.
+Names names_of(const std::map<std::string, std::vector<Span>>& rows) {
+  Names out;
+  for (const auto& [lane, spans] : rows)
+    for (const Span& span : spans)
+      out[lane].push_back(fmt::format("{} {} {}", span.step, span.op, span.name));
+  return out;
+}
+
+// A prediction has the rows, spans and ops of what was measured, in the same order.
+TEST(TraceSlow, ShowsThePredictionBelow) {
+  const TinyRun tiny;
+  const std::string base =
+      "--model.layers=4 --run.validate_every=0 --run.save_every=0 --run.threads=0 --trace 2";
+  const std::string streams = base + " --plan.homes=host --plan.schedule=layer-major";
+  const Ended none = tiny.train("none", streams);
+  EXPECT_NE(none.err.find("no predicted rows"), std::string::npos) << none.err;
+  EXPECT_NE(none.err.find("sluice doctor --save"), std::string::npos) << none.err;
+  EXPECT_TRUE(read_trace(tiny.path("none/trace.json")).predicted.empty());
+
+  const Ended doctor = tiny.run(
+      "XDG_CACHE_HOME=\"$PWD/cache\"; export XDG_CACHE_HOME; "
+      "instead doctor --quick --save here.toml");
+  ASSERT_EQ(doctor.exit, 0) << doctor.err;
+  std::map<std::string, Names> all;
+  for (const std::string& options : {base, streams}) {
+    const std::string out = options == base ? "resident" : "streamed";
+    const Ended ended = tiny.train(out, options + " --machine here.toml");
+    EXPECT_EQ(ended.err.find("no predicted rows"), std::string::npos) << ended.err;
+    const Trace trace = read_trace(tiny.path(out + "/trace.json"));
+    for (const auto& [lane, spans] : trace.predicted) EXPECT_EQ(complaint(spans), "") << lane;
+    all[out] = names_of(trace.predicted);
+    EXPECT_EQ(all[out], names_of(trace.rows)) << out;
+  }
+  EXPECT_NE(all["resident"], all["streamed"]);
+}
+
 TEST(TraceSlow, ARunWithoutSteadyStepsSaysSo) {
   const TinyRun tiny;
   const Ended none = tiny.train("none", "--run.save_every=1 --trace 2");
@@ -158,7 +202,7 @@ TEST(TraceJudge, SeesWhatOverlaps) {
   EXPECT_NE(complaint(bad), "");
   bad = good, bad[2].end = 11;
   EXPECT_NE(complaint(bad), "");
-  const Trace trace{{{"compute", good}, {"in", {{8, 16, "c", false, 0}}}}, {}};
+  const Trace trace{{{"compute", good}, {"in", {{8, 16, "c", false, 0}}}}, {}, {}};
   EXPECT_DOUBLE_EQ(hidden_share(trace), 0.5);
 }
 

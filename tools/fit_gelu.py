@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the coefficients of src/backend/cpu/ops/gelu_bf16.h: fit_gelu.py
+"""Prints the coefficients of src/backend/cpu/ops/gelu_bf16.h and src/backend/cpu/exp2_avx512.h: fit_gelu.py
 
 Each is the polynomial whose largest weighted error on an interval is the least (Remez's exchange on
 a grid, its equations solved in fractions). Beside it stands that error before any rounding.
@@ -92,5 +92,6 @@ def mild(t):
 
 print(f"zero of the slope: -{ZERO:.10g}")
 show("2^r", lambda r: 2**r, 1, 4, lambda r: 2**-r)
+show("2^r of softmaxes", lambda r: 2**r, 1, 5, lambda r: 2**-r)
 show("log2 of the gate", lambda t: math.log2(upper_tail(t)), 13.3, 9, mild)
 show("log2 of slope / (zero - t)", lambda t: math.log2(slope_without_zero(t)), 13.3, 11, mild)

@@ -20,6 +20,7 @@ struct Context {
   bool json = false;                   // one JSON object on stdout instead of text
   bool debug = false;                  // errors with their source and chain
   std::vector<std::string> overrides;  // "--section.key=value", in their order
+  std::map<std::string, std::string, std::less<>> places;  // where options of a plan were said
   Faults faults;
   const std::atomic<int>* stop_signal = nullptr;
   std::function<void()> catch_signals;  // from here on SIGINT and friends only set stop_signal
@@ -60,18 +61,23 @@ CLI::Validator one_of(std::vector<std::string> words);
 // resolve_checkpoint() that tells of what it skipped.
 ModelFolder find_checkpoint(const std::string& path, CheckDepth depth = CheckDepth::hashes);
 
+// --plan FILE.
+void add_plan_option(CLI::App& command, std::string& file);
+
 // How a checkpoint is read for use, shared by eval and generate.
 struct ReadOptions {
+  std::string plan;
   std::string precision = "auto";
   bool average = false;
   int threads = 0;
 };
 void add_read_options(CLI::App& command, ReadOptions& options);
-// Of `overrides`, those of [plan] that say where weights live; all others are refused.
-SessionOptions session_options(const ReadOptions& options,
-                               const std::vector<std::string>& overrides);
+// Of the plan file and the overrides, those of [plan] that say where weights live; other overrides
+// are refused, and a file that was made for another model or machine.
+SessionOptions session_options(const ReadOptions& options, Context& context,
+                               const ModelFolder& folder);
 // A Session, with a note when its weights stream; errors of its plan name the command line.
-Session open_session(const ModelFolder& folder, const SessionOptions& options);
+Session open_session(const ModelFolder& folder, const SessionOptions& options, Context& context);
 
 // Adds a command whose action is run(options). OPTIONS is its struct of options, made here.
 template <class Options>

@@ -10,6 +10,7 @@
 #include "core/file.h"
 #include "planner/description.h"
 #include "planner/memory_report.h"
+#include "train/measure_ops.h"
 
 namespace sluice {
 namespace {
@@ -37,9 +38,10 @@ struct Diagnosis {
 
 // Seconds to spend on each measurement.
 struct Spending {
-  double float32, bf16, attention, memory, disk;
+  double float32, bf16, attention, memory, disk, ops, beside;
 };
-constexpr Spending thorough = {6.5, 4.0, 1.5, 1.5, 3.0}, quick = {1.2, 0.8, 0.4, 0.4, 0.6};
+constexpr Spending thorough = {6.5, 4.0, 1.5, 1.5, 3.0, 4.0, 1.0},
+                   quick = {1.0, 0.7, 0.3, 0.4, 0.5, 1.5, 0.3};
 
 std::string today() {
   const std::time_t now = std::time(nullptr);
@@ -98,6 +100,9 @@ Diagnosis diagnose(const Options& options) {
   take_products(cpu, options, spending, d);
   for (const MeasuredAttention& one : measure_attention(cpu, spending.attention))
     d.machine.attention.push_back({one.head, one.sequence, one.forward, one.backward});
+  const MeasuredOps ops = measure_ops(cpu, spending.ops, d.examined.memory_left / 2);
+  d.machine.ops = ops.ops, d.machine.between_ops = ops.between_ops;
+  d.machine.beside = measure_beside(cpu, spending.beside);
   const std::int64_t array = std::min<std::int64_t>(d.examined.memory_left / 8, 256 << 20);
   const MemoryRates memory = measure_memory(cpu, array, spending.memory);
   d.machine.read_one = memory.read_one, d.machine.read_all = memory.read_all;
@@ -253,7 +258,7 @@ void add_doctor(CLI::App& app, Context& context) {
   std::shared_ptr<Options> o;
   CLI::App* command = add_command(app, context, "doctor",
                                   "Measure this machine; say what is wrong and what to do", run, o);
-  command->add_flag("--quick", o->quick, "5 seconds instead of 20, less exact");
+  command->add_flag("--quick", o->quick, "7 seconds instead of 25, less exact");
   command->add_option("--save", o->save, "describe the machine in a file, for plan --machine")
       ->type_name("FILE");
   command->add_option("--disk", o->disk, "the folder whose disk is measured (default: this one)")

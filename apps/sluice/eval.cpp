@@ -31,9 +31,9 @@ RowOptions rows_of(const ModelFolder& folder, const TokenFile& tokens, std::int6
 int run(const Options& options, Context& context) {
   const ModelFolder folder = find_checkpoint(options.checkpoint);
   TokenFile tokens(options.data);
-  SessionOptions how = session_options(options.read, context.overrides);
+  SessionOptions how = session_options(options.read, context, folder);
   how.sequence = options.sequence;
-  Session session = open_session(folder, how);
+  Session session = open_session(folder, how, context);
   const Tokenizer* tokenizer = session.tokenizer();
   TokenizerPtr of_data;
   if (tokenizer != nullptr) {

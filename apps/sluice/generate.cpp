@@ -59,9 +59,9 @@ int run(const Options& options, Context& context) {
                        options.has_prompt ? "both" : "neither");
   });
   const ModelFolder folder = find_checkpoint(options.checkpoint);
-  SessionOptions how = session_options(options.read, context.overrides);
+  SessionOptions how = session_options(options.read, context, folder);
   how.rows = 1;
-  Session session = open_session(folder, how);
+  Session session = open_session(folder, how, context);
   const std::vector<std::int32_t> prompt = prompt_of(options, session, folder.path.string());
   const Tokenizer* tokenizer = session.tokenizer();
   require(tokenizer != nullptr || options.stops.empty(),

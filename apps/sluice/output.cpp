@@ -5,9 +5,11 @@
 #include <cstdio>
 #include <cstring>
 
+#include "backend/cpu/host.h"
+#include "checkpoint/model_files.h"
 #include "command.h"
 #include "planner/memory_report.h"
-#include "train/config.h"
+#include "train/plan_file.h"
 
 namespace sluice {
 
@@ -70,6 +72,11 @@ CLI::Validator one_of(std::vector<std::string> words) {
   return CLI::Validator(check, "");
 }
 
+void add_plan_option(CLI::App& command, std::string& file) {
+  command.add_option("--plan", file, "a plan file: what `sluice plan CONFIG --save FILE` wrote")
+      ->type_name("FILE");
+}
+
 void add_read_options(CLI::App& command, ReadOptions& o) {
   command
       .add_option("--precision", o.precision,
@@ -80,7 +87,9 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
   command.add_option("--threads", o.threads, "CPU threads (default: those there are)")
       ->check(at_least(1))
       ->type_name("N");
+  add_plan_option(command, o.plan);
   command.footer(
+      "\n  --plan.device=DEVICE        cpu, or cuda:N: an NVIDIA GPU\n"
       "\nA model larger than the device's memory streams its weights from the host or a disk:\n"
       "  --plan.device_memory=BYTES  of the device that may be taken\n"
       "  --plan.host_memory=BYTES    of the host\n"
@@ -92,33 +101,57 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
 
 namespace {
 
-constexpr std::string_view plan_keys[] = {"plan.device_memory", "plan.host_memory",
-                                          "plan.disk_memory",   "plan.disk_path",
-                                          "plan.homes",         "plan.slots"};
+constexpr std::string_view plan_keys[] = {
+    "plan.device",    "plan.device_memory", "plan.host_memory", "plan.disk_memory",
+    "plan.disk_path", "plan.homes",         "plan.slots"};
 
 bool is_of_use(const std::string& key) {
   return std::find(std::begin(plan_keys), std::end(plan_keys), key) != std::end(plan_keys);
 }
 
+// What of a plan of training is of use here, refused when it is of another model or machine.
+PlanConfig plan_of_weights(const PlanFile& file, const ModelFolder& folder) {
+  require_made_for(file, read_model_config(folder.path));
+  const HostFacts host = host_facts("");
+  const std::int64_t memory = total_memory(host);
+  require_made_for(file, PlanMachine{"cpu", host.cpu, "", 0, memory, memory});
+  PlanConfig out;
+  out.device_memory = file.plan.device_memory;
+  out.host_memory = file.plan.host_memory;
+  out.disk_memory = file.plan.disk_memory;
+  out.disk_path = file.plan.disk_path;
+  out.homes = file.plan.homes;
+  out.slots = file.plan.slots;
+  return out;
+}
+
 }  // namespace
 
-SessionOptions session_options(const ReadOptions& o, const std::vector<std::string>& overrides) {
+SessionOptions session_options(const ReadOptions& o, Context& context, const ModelFolder& folder) {
   SessionOptions out;
+  out.faults = &context.faults;
   out.threads = o.threads;
   if (o.precision != "auto") out.precision = o.precision == "bf16" ? DType::bf16 : DType::f32;
   if (o.average) out.weights = "average.safetensors";
   Config config;
-  apply_overrides(config, overrides);
+  Places& places = context.places;
+  if (!o.plan.empty()) {
+    const PlanFile file = load_plan_file(o.plan);
+    config.plan = plan_of_weights(file, folder);
+    places = file.places;
+  }
+  apply_overrides(config, context.overrides);
   for (const auto& [key, place] : config.places)
     require(is_of_use(key), [&] {
       return usage_error(fmt::format("{} is of training", key),
                          fmt::format("an option of {}", fmt::join(plan_keys, ", ")), key);
     });
+  for (const auto& [key, place] : config.places) places[key] = place;
   out.plan = config.plan;
   return out;
 }
 
-Session open_session(const ModelFolder& folder, const SessionOptions& options) {
+Session open_session(const ModelFolder& folder, const SessionOptions& options, Context& context) {
   try {
     Session session(folder, options);
     const MemoryMap& memory = session.executor().programs().memory;
@@ -130,10 +163,12 @@ Session open_session(const ModelFolder& folder, const SessionOptions& options) {
                        memory.disk_bytes() == 0
                            ? ""
                            : fmt::format(", {} of the disk", human_bytes(memory.disk_bytes()))));
+    if (session.scratch() != nullptr && !session.scratch()->direct())
+      note(session.scratch()->without_direct());
     return session;
   } catch (Error& e) {
     std::string& where = e.report().where;
-    if (is_of_use(where)) where = "command line " + where;
+    if (is_of_use(where)) where = fmt::format("{} {}", context.places[where], where);
     throw;
   }
 }

@@ -1,6 +1,11 @@
 // sluice plan: what a run would take, without taking it. Exit code 0 at any size.
+#include <algorithm>
+#include <limits>
+
 #include "backend/cpu/host.h"
 #include "command.h"
+#include "core/file.h"
+#include "planner/budget.h"
 #include "planner/flops.h"
 #include "planner/simulate.h"
 #include "program/print.h"
@@ -9,18 +14,20 @@
 #include "train/fit.h"
 #include "train/machine_fit.h"
 #include "train/metrics.h"
+#include "train/plan_file.h"
 #include "train/this_machine.h"
 
 namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, show, machine;
+  std::string config, show, machine, plan, save;
 };
 
 struct Planned {
   Config config;
   Plan plan;
+  PlanMachine on;
   ProgramSet programs;
   MemoryBytes memory;
   TierBytes least;
@@ -32,26 +39,35 @@ struct Planned {
 };
 
 // The machine that was named, or this one as `sluice doctor` measured it.
-std::optional<Machine> machine_of(const Options& options, const Context& context, int threads,
-                                  const Config& config) {
-  if (!options.machine.empty()) return load_machine(options.machine);
-  const Isa isa = config.run.isa == "auto" ? best_isa() : parse_isa(config.run.isa);
-  return ThisMachine(context.machine_file, isa, threads).described();
+void find_machine(const Options& options, const Context& context, int& threads, Planned& out) {
+  if (options.machine.empty()) {
+    const std::string& isa = out.config.run.isa;
+    const ThisMachine here(context.machine_file, isa == "auto" ? best_isa() : parse_isa(isa),
+                           threads);
+    out.machine = here.described();
+    out.on = plan_machine(here);
+    return;
+  }
+  out.machine = load_machine(options.machine);
+  const double cores = std::clamp(out.machine->cores.value, 1.0, 4096.0);
+  threads = out.machine->device == "cpu" ? static_cast<int>(cores) : 1;
+  out.on = plan_machine(*out.machine, threads);
 }
 
 // A plan for a machine that was named is refused with changes that were planned for it.
 Plan place(const Config& asked, const Planned& planned, const Plan& plan, int threads, bool named) {
+  constexpr std::int64_t no_limit = std::numeric_limits<std::int64_t>::max();
+  if (!named || planned.machine->device == "cpu")
+    return placed_or_told(planned.config, plan, threads, no_limit);
   try {
-    return named ? fastest(planned.config, plan, *planned.machine, threads)
-                 : placed(planned.config, plan, threads);
-  } catch (const Error& e) {
+    return fastest(planned.config, plan, *planned.machine, threads);
+  } catch (const BudgetError& e) {
     const bool budget =
         asked.plan.device_memory > 0 || asked.plan.host_memory > 0 || asked.plan.disk_memory > 0;
-    const bool too_little = e.code() == Exit::memory || e.code() == Exit::disk;
-    if (!named || budget || planned.machine->device == "cpu" || !too_little) throw;
     Report report = e.report();
-    report.where = planned.machine->name;
-    report.tries = changes_that_fit(asked, *planned.machine);
+    if (!budget) report.where = planned.machine->name;
+    if (auto changes = changes_that_fit(asked, *planned.machine); !changes.empty())
+      report.tries = std::move(changes);
     throw Error(e.code(), std::move(report));
   }
 }
@@ -59,17 +75,21 @@ Plan place(const Config& asked, const Planned& planned, const Plan& plan, int th
 Planned plan_for(const Options& options, const Context& context, int& threads) {
   Planned out;
   out.config = load_config(options.config);
+  std::optional<PlanFile> file;
+  if (!options.plan.empty()) {
+    file = load_plan_file(options.plan);
+    out.config = with_plan(std::move(out.config), *file);
+  }
   apply_overrides(out.config, context.overrides);
+  if (file) require_made_for(*file, out.config);
   check(out.config);
   threads =
       out.config.run.threads == 0 ? usable_threads() : static_cast<int>(out.config.run.threads);
-  out.machine = machine_of(options, context, threads, out.config);
+  find_machine(options, context, threads, out);
+  if (file) require_made_for(*file, out.on);
   const bool named = !options.machine.empty();
   const Config asked = out.config;
-  if (named) {
-    out.config = on_machine(asked, *out.machine);
-    threads = out.machine->device == "cpu" ? static_cast<int>(out.machine->cores.value) : 1;
-  }
+  if (named) out.config = on_machine(asked, *out.machine);
   const Plan plan = named ? plan_of(out.config, *out.machine) : plan_of(out.config);
   out.least = least_bytes(out.config, plan, threads);
   out.plan = place(asked, out, plan, threads, named);
@@ -127,6 +147,12 @@ std::string flops_text(const Config& config) {
 }
 
 const char* stash_of(const Plan& plan) { return plan.spill_stash ? "spilled" : "kept"; }
+
+std::string stash_text(const Plan& plan) {
+  return plan.stash_slots == 0
+             ? stash_of(plan)
+             : fmt::format("{} through {} slots", stash_of(plan), plan.stash_slots);
+}
 
 // Bytes that a steady step copies to the device and from it, by what they are.
 struct Traffic {
@@ -192,7 +218,7 @@ std::string placement_text(const Planned& planned) {
       plan.passes == 0
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
-      name_of(plan.recompute), stash_of(plan));
+      name_of(plan.recompute), stash_text(plan));
   out += fmt::format("at rest: {:.3f} bytes a parameter\n",
                      static_cast<double>(at_rest_bytes(planned.programs)) /
                          static_cast<double>(planned.programs.model->parameters()));
@@ -232,6 +258,8 @@ void print(const Planned& planned, int threads) {
 int run(const Options& options, Context& context) {
   int threads = 1;
   const Planned planned = plan_for(options, context, threads);
+  if (!options.save.empty())
+    write_file_atomic(options.save, to_toml(plan_file(planned.config, planned.plan, planned.on)));
   if (context.json) {
     write_json(
         {{"parameters", planned.programs.model->parameters()},
@@ -250,6 +278,7 @@ int run(const Options& options, Context& context) {
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
          {"slots", planned.plan.slots},
+         {"stash_slots", stash_slots_of(planned.plan)},
          {"recompute", name_of(planned.plan.recompute)},
          {"stash", stash_of(planned.plan)},
          {"micro_batch", planned.plan.micro_batch},
@@ -283,6 +312,10 @@ void add_plan(CLI::App& app, Context& context) {
       ->add_option("--machine", o->machine,
                    "plan for this machine: a file, or h200, h200x4-one, rtx4090-64g")
       ->type_name("MACHINE");
+  command
+      ->add_option("--save", o->save, "write the plan to this file, for --plan: it may be edited")
+      ->type_name("FILE");
+  add_plan_option(*command, o->plan);
   command->add_option("--show", o->show, "graph, program or memory")
       ->check(one_of({"graph", "program", "memory"}))
       ->type_name("WHAT");

@@ -10,7 +10,7 @@ namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, out, change, machine, resume = "auto";
+  std::string config, out, change, machine, plan, resume = "auto";
   bool list = false, log_hashes = false;
   std::int64_t trace = 0;
 };
@@ -57,6 +57,10 @@ int run(const Options& options, Context& context) {
   });
   TrainRequest request;
   request.config = load_config(options.config);
+  if (!options.plan.empty()) {
+    request.plan = load_plan_file(options.plan);
+    request.config = with_plan(std::move(request.config), *request.plan);
+  }
   std::vector<std::string> overrides = context.overrides;
   if (options.log_hashes) overrides.push_back("run.log_hashes=true");
   apply_overrides(request.config, overrides);
@@ -93,6 +97,7 @@ void add_train(CLI::App& app, Context& context) {
       ->add_option("--machine", o->machine,
                    "what `sluice doctor --save` wrote of this machine: the run is compared with it")
       ->type_name("FILE");
+  add_plan_option(*command, o->plan);
   command->add_flag("--log-hashes", o->log_hashes, "for sluice diff: a hash of every tensor");
   command
       ->add_option("--trace", o->trace,

@@ -21,6 +21,9 @@ class AroundBackend : public Backend {
   void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override {
     below_.copy_within(to, from, bytes);
   }
+  bool host_sees() const override { return below_.host_sees(); }
+  void then(Done done, void* with) override { below_.then(done, with); }
+  void finish() override { below_.finish(); }
 
  private:
   Backend& below_;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -43,6 +44,17 @@ class Backend {
   virtual void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) = 0;
   // From one place of the device to another.
   virtual void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
+
+  // What only a device of its own does otherwise.
+  // Whether the host may read and write the device's memory in place.
+  virtual bool host_sees() const { return true; }
+  // run() and copy_within() may return before their work has ended; its results are then seen by
+  // later work of these two alone. then() calls `done` once all that they were given so far has
+  // ended, on any thread, in the order of its calls; `failed` says that it did not.
+  using Done = void (*)(void* with, std::exception_ptr failed);
+  virtual void then(Done done, void* with) { done(with, nullptr); }
+  // Until it has ended; throws if it failed.
+  virtual void finish() {}
 };
 
 }  // namespace sluice

@@ -207,8 +207,6 @@ fs::path CheckpointStore::set_aside(const fs::path& folder) {
   return target;
 }
 
-// Keeps the keep_last_ newest steps and `keep_always`, which is the one just written and so the
-// newest that is known to be good.
 std::vector<std::string> CheckpointStore::remove_old(std::int64_t keep_always) {
   std::vector<std::string> notes;
   std::vector<std::int64_t> all = steps();

@@ -107,12 +107,15 @@ class CheckpointStore {
   // and retention. Returns the new path.
   std::filesystem::path set_aside(const std::filesystem::path& folder);
 
+  // Keeps the keep_last newest steps and `keep_always`, which is known to be good. A save does so;
+  // a kill between the two leaves one too many. Returns notes about what could not be removed.
+  std::vector<std::string> remove_old(std::int64_t keep_always);
+
   const std::filesystem::path& folder() const { return folder_; }
   std::vector<std::int64_t> steps() const;  // ascending, not verified
 
  private:
   friend class CheckpointSave;
-  std::vector<std::string> remove_old(std::int64_t keep_always);
   void remove_folder(const std::filesystem::path& folder);
 
   std::filesystem::path folder_;

@@ -12,6 +12,7 @@
 
 #include "core/random.h"
 #include "executor/loaded.h"
+#include "executor/mirror.h"
 #include "executor/window.h"
 
 namespace sluice {
@@ -43,6 +44,7 @@ struct Executor::State {
   std::byte* host = nullptr;
   std::vector<LoadedProgram> loaded;
   std::array<Window, copied_kinds> windows;  // on blobs at home on disk
+  std::unique_ptr<Mirror> mirror;            // of a device that the host does not see
 
   std::array<Run, queue_capacity> queue;
   std::atomic<std::int64_t> queued = 0;  // runs enqueued so far; run i lies in queue[i % capacity]
@@ -58,6 +60,15 @@ struct Executor::State {
   std::mutex error_mutex;
   std::exception_ptr error;
   std::array<std::thread, lanes> threads;
+
+  // What is told once work of the compute lane has really ended: that `count` more of its actions
+  // have, or that a run has.
+  struct Told {
+    State* state = nullptr;
+    std::int64_t count = 0;
+  };
+  std::vector<std::vector<Told>> told;  // by program and action; count 0: nobody asks after it
+  std::array<Told, queue_capacity> ran;
 
   State(Backend& b, std::shared_ptr<const ProgramSet> s, ExecutorOptions o)
       : backend(b), set(std::move(s)), options(o) {}
@@ -76,15 +87,94 @@ struct Executor::State {
   void delay(const Action& action) const;
   void open_windows();
   void compute(const Run& run, LoadedProgram& program, int index, const Action& action);
-  void fail();
+  void fail(std::exception_ptr why);
+  void tell_later();
+  void end_action(int lane, Told& one);
+  void end_run(int lane, std::int64_t run);
+  void observe(const Program& program, int index, const Action& action, const LoadedList& list);
+  static void tell_actions(void* with, std::exception_ptr failed);
+  static void tell_run(void* with, std::exception_ptr failed);
   std::int64_t wait_value(const Run& run, const LoadedProgram& program, const Wait& wait,
                           int& lane) const;
 };
 
-void Executor::State::fail() {
+void Executor::State::fail(std::exception_ptr why) {
   const std::lock_guard lock(error_mutex);
-  if (!error) error = std::current_exception();
+  if (!error) error = std::move(why);
   failed.store(true, std::memory_order_release);
+}
+
+// Which actions of the compute lane somebody else waits for. A backend that returns when work has
+// ended tells of every one at once.
+void Executor::State::tell_later() {
+  const auto compute = static_cast<std::size_t>(Lane::compute);
+  for (const LoadedProgram& program : loaded) {
+    const std::vector<Action>& actions = program.program->actions;
+    std::vector<bool> asked(actions.size(), backend.host_sees());
+    for (const Action& action : actions)
+      for (const Wait& wait : action.waits)
+        if (wait.action >= 0) asked[static_cast<std::size_t>(wait.action)] = true;
+    for (const int action : program.program->marks)
+      if (action >= 0) asked[static_cast<std::size_t>(action)] = true;
+    const std::vector<int>& lane = program.lane_actions[compute];
+    if (!lane.empty()) asked[static_cast<std::size_t>(lane.back())] = true;
+    told.emplace_back(actions.size(), Told{this, 0});
+    std::int64_t count = 0;
+    for (const int action : lane) {
+      ++count;
+      if (!asked[static_cast<std::size_t>(action)]) continue;
+      told.back()[static_cast<std::size_t>(action)].count = count;
+      count = 0;
+    }
+  }
+}
+
+void Executor::State::tell_actions(void* with, std::exception_ptr failed) {
+  const Told& one = *static_cast<const Told*>(with);
+  if (failed) one.state->fail(std::move(failed));
+  auto& done = one.state->progress[static_cast<std::size_t>(Lane::compute)];
+  done.fetch_add(one.count, std::memory_order_release);
+  done.notify_all();
+}
+
+void Executor::State::tell_run(void* with, std::exception_ptr failed) {
+  const Told& one = *static_cast<const Told*>(with);
+  State& s = *one.state;
+  if (failed) s.fail(std::move(failed));
+  s.ended[static_cast<std::size_t>(one.count) % s.ended.size()] = Clock::now();
+  auto& done = s.runs_done[static_cast<std::size_t>(Lane::compute)];
+  done.store(one.count + 1, std::memory_order_release);
+  done.notify_all();
+}
+
+void Executor::State::end_action(int lane, Told& one) {
+  if (lane != static_cast<int>(Lane::compute)) {
+    auto& done = progress[static_cast<std::size_t>(lane)];
+    done.fetch_add(1, std::memory_order_release);
+    done.notify_all();
+  } else if (one.count > 0) {
+    try {
+      backend.then(tell_actions, &one);
+    } catch (...) {
+      tell_actions(&one, std::current_exception());
+    }
+  }
+}
+
+void Executor::State::end_run(int lane, std::int64_t run) {
+  if (lane != static_cast<int>(Lane::compute)) {
+    auto& done = runs_done[static_cast<std::size_t>(lane)];
+    done.store(run + 1, std::memory_order_release);
+    done.notify_all();
+    return;
+  }
+  Told& one = ran[static_cast<std::size_t>(run % queue_capacity)];
+  one = {this, run};
+  try {
+    backend.then(tell_run, &one);
+  } catch (...) {
+    tell_run(&one, std::current_exception());
+  }
 }
 
 void Executor::State::lane_main(int lane) {
@@ -92,25 +182,21 @@ void Executor::State::lane_main(int lane) {
     wait_until(queued, next + 1);
     if (stop.load(std::memory_order_acquire)) return;
     run_lane(lane, queue[static_cast<std::size_t>(next % queue_capacity)]);
-    if (lane == static_cast<int>(Lane::compute))
-      ended[static_cast<std::size_t>(next) % ended.size()] = Clock::now();
-    runs_done[static_cast<std::size_t>(lane)].store(next + 1, std::memory_order_release);
-    runs_done[static_cast<std::size_t>(lane)].notify_all();
+    end_run(lane, next);
   }
 }
 
 void Executor::State::run_lane(int lane, const Run& run) {
   LoadedProgram& program = loaded[static_cast<std::size_t>(run.program)];
-  auto& done = progress[static_cast<std::size_t>(lane)];
+  std::vector<Told>& tells = told[static_cast<std::size_t>(run.program)];
   for (const int action : program.lane_actions[lane]) {
     // After a failure lanes only count, so that nobody waits for ever.
     try {
       if (!failed.load(std::memory_order_acquire)) run_action(run, program, action);
     } catch (...) {
-      fail();
+      fail(std::current_exception());
     }
-    done.fetch_add(1, std::memory_order_release);
-    done.notify_all();
+    end_action(lane, tells[static_cast<std::size_t>(action)]);
   }
 }
 
@@ -132,6 +218,7 @@ void Executor::State::run_action(const Run& run, LoadedProgram& program, int ind
   for (const Wait& wait : action.waits) {
     int lane = 0;
     const std::int64_t value = wait_value(run, program, wait, lane);
+    if (lane == static_cast<int>(action.lane)) continue;  // its own order says so
     wait_until(progress[static_cast<std::size_t>(lane)], value);
   }
   if (failed.load(std::memory_order_acquire)) return;
@@ -203,7 +290,28 @@ void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
     e.add_context(program.program->action_name(index));
     throw;
   }
-  if (options.observer != nullptr) options.observer->after(*program.program, index, list.values());
+  if (options.observer != nullptr) observe(*program.program, index, action, list);
+}
+
+// On a device of its own the observer sees copies, and what it does to weights goes back.
+void Executor::State::observe(const Program& program, int index, const Action& action,
+                              const LoadedList& list) {
+  if (mirror == nullptr) return options.observer->after(program, index, list.values());
+  backend.finish();
+  const auto copy = [&](std::byte* device, std::byte* host, std::int64_t bytes, bool out) {
+    return out ? backend.copy_out(host, device, bytes) : backend.copy_in(device, host, bytes);
+  };
+  std::vector<Tensor> seen;
+  for (const bool out : {true, false}) {
+    if (!out) options.observer->after(program, index, seen);
+    if (!out && action.phase != Phase::update) return;
+    for (const Tensor& value : list.values()) {
+      auto* const device = static_cast<std::byte*>(value.raw());
+      std::byte* const host = device == nullptr ? nullptr : mirror->observed(device - arena);
+      if (device != nullptr) copy(device, host, value.bytes(), out);
+      if (out) seen.emplace_back(host, value.dtype(), value.shape());
+    }
+  }
 }
 
 Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
@@ -213,11 +321,14 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
   s.arena = backend.take(s.set->memory.total());
   if (s.set->memory.host_bytes() > 0) s.host = backend.take_host(s.set->memory.host_bytes());
   s.open_windows();
+  if (!backend.host_sees() && s.arena != nullptr)
+    s.mirror = std::make_unique<Mirror>(backend, s.arena, s.set->memory.total());
   std::size_t micro_batches = 1;
   for (const Program& program : s.set->programs) {
     s.loaded.emplace_back(program, s.arena, s.set->workers);
     micro_batches = std::max(micro_batches, static_cast<std::size_t>(program.micro_batches));
   }
+  s.tell_later();
   s.marks.resize(static_cast<std::size_t>(s.set->marks.count()));
   for (Run& run : s.queue) {
     run.staging.reserve(micro_batches);
@@ -275,6 +386,7 @@ Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const
                              s.settled ? "without" : "over"));
   });
   for (Window& window : s.windows) window.close();
+  if (s.mirror != nullptr) s.mirror->close();
   s.settled = loaded.program->ends_settled;
   run.marks = s.marks;
   run.base = s.enqueued;
@@ -313,6 +425,9 @@ Tensor Executor::tensor(int layer, std::string_view value, Access access) const 
   const LayerGraph& graph = model.of(model.kind_of(layer));
   const ValueType& type = graph[graph.require_value(value)].type;
   const ProgramSet::Home home = s.set->home(layer, value);
+  if (s.mirror != nullptr && home.tier == Tier::device)
+    return {s.mirror->see(layer, home.offset, value_bytes(type), access != Access::read),
+            type.dtype, type.shape};
   if (home.tier != Tier::disk || s.arena == nullptr)
     return {s.arena == nullptr ? nullptr : s.at(home.offset), type.dtype, type.shape};
   Window& window = s.windows[static_cast<std::size_t>(home.kind)];
@@ -322,8 +437,14 @@ Tensor Executor::tensor(int layer, std::string_view value, Access access) const 
   return {data, type.dtype, type.shape};
 }
 
-Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape) const {
-  return {state_->arena + state_->set->global_offset(name), dtype, shape};
+Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape,
+                        Access access) const {
+  State& s = *state_;
+  const std::int64_t offset = s.set->global_offset(name);
+  Tensor out{s.arena + offset, dtype, shape};
+  if (s.mirror == nullptr) return out;
+  return {s.mirror->see(Mirror::no_layer, offset, out.bytes(), access != Access::read), dtype,
+          shape};
 }
 
 }  // namespace sluice

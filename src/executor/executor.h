@@ -62,7 +62,11 @@ class Executor {
   // kind of blob in another layer is asked for, or a run is enqueued; what is written into it then
   // is lost unless `access` says more than read.
   Tensor tensor(int layer, std::string_view value, Access access = Access::update) const;
-  Tensor global(const std::string& name, DType dtype, const Shape& shape) const;
+  // On a device that the host does not see, tensors and globals are copies in host memory: valid
+  // until a run is enqueued, or tensors of two other layers were asked for; what is written into
+  // them then goes back, unless `access` said read.
+  Tensor global(const std::string& name, DType dtype, const Shape& shape,
+                Access access = Access::read) const;
 
  private:
   struct State;

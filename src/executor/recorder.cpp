@@ -31,7 +31,7 @@ std::int64_t Recorder::events_of(const ProgramSet& programs, int lane) {
 std::int64_t Recorder::bytes(const ProgramSet& programs, int runs) {
   std::int64_t events = 0;
   for (int lane = 0; lane < lanes; ++lane) events += events_of(programs, lane);
-  constexpr auto each = static_cast<std::int64_t>(sizeof(Event) + 2 * sizeof(Timeline::Span));
+  constexpr auto each = static_cast<std::int64_t>(sizeof(Event) + 4 * sizeof(Timeline::Span));
   return runs * events * each;
 }
 

@@ -17,13 +17,14 @@ class Recorder {
   // Room for `runs` of the programs called "steady" (of all stretches), whatever the order. The
   // first `skip` of them are not recorded.
   Recorder(const ProgramSet& programs, int runs, int skip = 1);
-  // Bytes that a recorder takes, its timeline and the trace included.
+  // Bytes that a recorder takes, its timeline and a predicted one included.
   static std::int64_t bytes(const ProgramSet& programs, int runs);
 
   // The host, at enqueue: the number of the record that this run gets; -1: none.
   int claim(int program);
   bool full() const { return claimed_ == runs_; }
   int claimed() const { return claimed_; }
+  int program_of(int record) const { return program_of_[static_cast<std::size_t>(record)]; }
 
   // A lane, for itself alone. `op` -1: the action as a whole, which has waited since `asked`.
   struct Event {

@@ -15,15 +15,18 @@ inline std::int64_t cache_capacity(const ModelConfig& model) {
   return model.context + prefill_tokens;
 }
 
-// "prefill" and "decode" for `rows` sequences at a time, with packed weights.
+// "prefill" and "decode" for `rows` sequences at a time; `packed`: their products read packed
+// weights.
 std::vector<CachedModel> cached_models(const ModelConfig& model, const Parametrization& scales,
-                                       std::int64_t rows, const Numerics& numerics = {});
+                                       std::int64_t rows, const Numerics& numerics = {},
+                                       bool packed = true);
 
 struct InferenceOptions {
   BatchShape evaluation;  // windows per micro-batch, tokens per window
   std::int64_t head_chunk = 4096;
   std::int64_t rows = 1;  // sequences decoded together; 0: no decoding
   DType precision = DType::f32;
+  bool packed = true;  // products read packed weights
   BuildOptions build;
 };
 // derive, eval, prefill, decode; weights alone.

@@ -9,7 +9,6 @@ Evaluation evaluate(Executor& executor, const TokenFile& tokens, const Tokenizer
                     const RowOptions& rows, std::int64_t limit, Staging& staging) {
   const WindowBatches windows(tokens, rows, limit);
   const int program = executor.programs().index_of("eval");
-  const Tensor stats = executor.global("stats", DType::f64, {{Axis::scalar, 2}});
   const std::int64_t micro_batches = staging.micro_batches();
   double sum = 0, weight = 0;
   for (std::int64_t first = 0; first < windows.batches(staging.rows()); first += micro_batches) {
@@ -17,6 +16,7 @@ Evaluation evaluate(Executor& executor, const TokenFile& tokens, const Tokenizer
     for (int micro = 0; micro < micro_batches; ++micro)
       windows.fill(first + micro, staging.view(micro));
     executor.wait(executor.enqueue(program, staging.blocks()));
+    const Tensor stats = executor.global("stats", DType::f64, {{Axis::scalar, 2}});
     sum += stats.data<double>()[0];
     weight += stats.data<double>()[1];
   }

@@ -125,8 +125,72 @@ class Placer {
 
 }  // namespace
 
+namespace {
+
+// What fits instead, each placed again: at most three.
+class Instead {
+ public:
+  Instead(ProgramSpec& spec, const PlanConfig& plan) : spec_(spec), plan_(plan) {}
+
+  std::vector<std::string> found() {
+    raised_budgets();
+    const auto leave = [&](bool said, const char* text, auto change) {
+      PlanConfig other = plan_;
+      change(other);
+      if (said && out_.size() < 3 && fits(other)) out_.emplace_back(text);
+    };
+    leave(plan_.homes != "auto", "plan.homes = \"auto\"", [](PlanConfig& p) { p.homes = "auto"; });
+    leave(plan_.slots > 2, "plan.slots = 2", [](PlanConfig& p) { p.slots = 2; });
+    leave(plan_.homes != "disk", "plan.homes = \"disk\"", [](PlanConfig& p) { p.homes = "disk"; });
+    leave(plan_.homes != "device", "plan.homes = \"device\"",
+          [](PlanConfig& p) { p.homes = "device"; });
+    leave(plan_.device_memory > 0, "plan.device_memory = \"auto\"",
+          [](PlanConfig& p) { p.device_memory = 0; });
+    return out_;
+  }
+
+ private:
+  bool fits(const PlanConfig& plan) {
+    try {
+      Placer(spec_, plan).place();
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  }
+
+  // All that are too small, to exactly what is needed.
+  void raised_budgets() {
+    PlanConfig plan = plan_;
+    std::string text;
+    for (int round = 0; round < 4; ++round) try {
+        Placer(spec_, plan).place();
+        if (!text.empty()) out_.push_back(text);
+        return;
+      } catch (const BudgetError& e) {
+        text += fmt::format("{}{} = {}", text.empty() ? "" : " and ", e.key(), e.least());
+        std::int64_t* const budgets[] = {&plan.device_memory, &plan.host_memory, &plan.disk_memory};
+        const char* const keys[] = {"plan.device_memory", "plan.host_memory", "plan.disk_memory"};
+        for (int i = 0; i < 3; ++i)
+          if (e.key() == keys[i]) *budgets[i] = e.least();
+      }
+  }
+
+  ProgramSpec& spec_;
+  const PlanConfig& plan_;
+  std::vector<std::string> out_;
+};
+
+}  // namespace
+
 WeightPlacement place_weights(ProgramSpec spec, const PlanConfig& plan) {
-  return Placer(spec, plan).place();
+  try {
+    return Placer(spec, plan).place();
+  } catch (BudgetError& e) {
+    if (std::vector<std::string> found = Instead(spec, plan).found(); !found.empty())
+      e.report().tries = std::move(found);
+    throw;
+  }
 }
 
 std::int64_t least_device_bytes(ProgramSpec spec, const PlanConfig& plan) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/host.h"
+#include "backend/cuda/cuda.h"
 #include "checkpoint/model_files.h"
 #include "inference/assembly.h"
 #include "planner/memory_report.h"
@@ -84,7 +86,10 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   inference.evaluation = {std::max<std::int64_t>(1, evaluation_tokens / sequence_), sequence_};
   if (options.rows > 0) inference.evaluation.batch = 1;
   inference.rows = options.rows;
+  const int gpu = cuda_index(options.plan.device);
+  if (gpu >= 0) (void)cuda_device(gpu);  // refused before anything is planned
   const int threads = options.threads > 0 ? options.threads : usable_threads();
+  inference.packed = gpu < 0;
   inference.build.workers.threads = threads;
   inference.precision = options.precision.value_or(stored_precision(folder.path));
   ProgramSpec spec = inference_spec(model_, standard_parametrization(), inference);
@@ -92,8 +97,9 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   spec.options.homes = placement_.parsed;
   const auto programs = std::make_shared<const ProgramSet>(build_programs(spec));
   const ProcessShape process = process_shape(*programs, threads, CpuBackend::scratch_bytes);
-  const std::int64_t wanted = memory_bytes(*programs, process_bytes(process)).total;
-  const std::int64_t available = available_memory();
+  const std::int64_t wanted =
+      gpu < 0 ? memory_bytes(*programs, process_bytes(process)).total : programs->memory.total();
+  const std::int64_t available = gpu < 0 ? available_memory() : cuda_device(gpu).free;
   require(wanted <= available, [&] {
     return Error(Exit::memory, {"the model does not fit in memory",
                                 folder.path.string(),
@@ -102,12 +108,14 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
                                 {}});
   });
 
-  backend_ = std::make_unique<CpuBackend>(CpuBackend::Options{threads, best_isa()});
+  backend_ = gpu < 0 ? std::make_unique<CpuBackend>(CpuBackend::Options{threads, best_isa()})
+                     : make_cuda(gpu);
   if (const std::int64_t bytes = programs->memory.disk_bytes(); bytes > 0) {
     const std::string& path = options.plan.disk_path;
     faults_ = std::make_unique<Faults>();
     scratch_ =
-        std::make_unique<ScratchFile>(path.empty() ? folder.path.string() : path, bytes, *faults_);
+        std::make_unique<ScratchFile>(path.empty() ? folder.path.string() : path, bytes,
+                                      options.faults == nullptr ? *faults_ : *options.faults);
   }
   executor_ = std::make_unique<Executor>(
       *backend_, programs,

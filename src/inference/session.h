@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/cpu/cpu.h"
+#include "backend/backend.h"
 #include "checkpoint/store.h"
 #include "data/tokenizer.h"
 #include "executor/executor.h"
@@ -37,8 +37,9 @@ struct SessionOptions {
   std::int64_t sequence = 1;                  // tokens of an evaluation window; 0: the context
   std::optional<DType> precision = {};        // f32 or bf16; none: that of the file's matrices
   std::string weights = "model.safetensors";  // or "average.safetensors"
-  PlanConfig plan = {};                       // of inference/placing.h: where the weights live
+  PlanConfig plan = {};                       // device, and of inference/placing.h where they live
   bool poison = false;                        // ExecutorOptions::poison, for tests
+  Faults* faults = nullptr;                   // of the disk, for tests; outlives the session
 };
 
 // Owns everything that using a model takes. The programs are those of assemble_inference().
@@ -58,6 +59,8 @@ class Session {
   const std::string& without_tokenizer() const { return without_tokenizer_; }
   std::int64_t sequence() const { return sequence_; }
   const WeightPlacement& placement() const { return placement_; }
+  // What of the weights is at home on disk; null: nothing.
+  const ScratchFile* scratch() const { return scratch_.get(); }
 
  private:
   void load_tokenizer_of(const ModelFolder& folder);
@@ -67,7 +70,7 @@ class Session {
   std::string without_tokenizer_;
   std::int64_t sequence_ = 0;
   WeightPlacement placement_;
-  std::unique_ptr<CpuBackend> backend_;
+  std::unique_ptr<Backend> backend_;
   std::unique_ptr<Faults> faults_;
   std::unique_ptr<ScratchFile> scratch_;
   std::unique_ptr<Executor> executor_;

@@ -18,11 +18,11 @@
 
 namespace sluice {
 
-using Op =
-    std::variant<Embed, EmbedGrad, Add, Scale, Cast, AddInto, LayerNorm, ResidualNorm,
-                 LayerNormGradInput, LayerNormGradWeight, Linear, LinearGradInput, LinearGradWeight,
-                 LinearGelu, LinearGeluGrad, Gelu, GeluGrad, Rotary, Attention, AttentionGrad,
-                 Dropout, HeadLoss, RoundGradient, SquaredNorm, FinishStep, AdamW, Ema, Pack>;
+using Op = std::variant<Embed, EmbedGrad, Add, Scale, Cast, AddInto, LayerNorm, ResidualNorm,
+                        LayerNormGradInput, LayerNormGradWeight, Linear, LinearGradInput,
+                        LinearGradWeight, LinearGelu, LinearGeluGrad, Gelu, GeluGrad, Rotary,
+                        Attention, AttentionGrad, Dropout, HeadLoss, RoundGradient, RestoreGradient,
+                        SquaredNorm, FinishStep, AdamW, Ema, Pack>;
 
 inline const char* name_of(const Op& op) {
   return std::visit([](const auto& one) { return std::remove_cvref_t<decltype(one)>::name; }, op);

@@ -76,6 +76,7 @@ void reference(const AttentionGrad& op, Loop& loop);
 void reference(const Dropout& op, Loop& loop);
 void reference(const HeadLoss& op, Loop& loop);
 void reference(const RoundGradient& op, Loop& loop);
+void reference(const RestoreGradient& op, Loop& loop);
 void reference(const SquaredNorm& op, Loop& loop);
 void reference(const FinishStep& op, Loop& loop);
 void reference(const AdamW& op, Loop& loop);

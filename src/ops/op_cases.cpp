@@ -2,6 +2,7 @@
 #include <array>
 
 #include "ops/op_cases.h"
+#include "ops/optimizer/formats.h"
 
 namespace sluice {
 
@@ -232,7 +233,28 @@ void round_gradient_cases(Cases& cases) {
       add(cases, fmt::format("{} {}", label, shape.text()),
           RoundGradient{.g = g, .control = control, .format = format, .seed = 5, .stream = 1234},
           f);
+      if (format != GradientFormat::int8) continue;
+      RoundGradient stores{.g = g, .control = control, .format = format, .seed = 5, .stream = 1234};
+      const auto count = static_cast<std::size_t>(shape.count());
+      stores.codes = f.numbers(shape, DType::u8, std::vector<double>(count, 77));
+      stores.scales = f.poisoned({{S, state_blocks(shape)}});
+      add(cases, fmt::format("int8 with codes {}", shape.text()), stores, f);
     }
+}
+
+// Codes of every byte.
+void restore_gradient_cases(Cases& cases) {
+  for (const Shape& shape : {Shape{{D, 37}, {F, 192}}, Shape{{V, 1024}, {D, 50}},
+                             Shape{{P, 3}, {N, 5}, {H, 7}, {D, 1100}}}) {
+    RandomFrame f(19);
+    std::vector<double> codes;
+    for (std::int64_t e = 0; e < shape.count(); ++e)
+      codes.push_back(static_cast<double>(e * 7919 % 256));
+    const Id stored = f.numbers(shape, DType::u8, std::move(codes));
+    const Id scales = f.random({{S, state_blocks(shape)}}, 0.1);
+    const Id g = f.poisoned(shape);
+    add(cases, shape.text(), RestoreGradient{.codes = stored, .scales = scales, .g = g}, f);
+  }
 }
 
 void ema_cases(Cases& cases) {
@@ -267,6 +289,7 @@ std::vector<OpCase> op_cases() {
   finish_step_cases(cases);
   adamw_cases(cases);
   round_gradient_cases(cases);
+  restore_gradient_cases(cases);
   ema_cases(cases);
   return cases;
 }

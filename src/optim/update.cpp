@@ -1,4 +1,5 @@
 #include "core/random.h"
+#include "ops/optimizer/formats.h"
 #include "optim/optim.h"
 
 namespace sluice {
@@ -56,11 +57,46 @@ void join_tied(ModelGraphs& model) {
   }
 }
 
-// A gradient that is rounded rests as what it is rounded to; a vector's as it is.
-Id packed_value(LayerGraph& graph, const Parameter& p) {
-  ValueType type = graph[p.gradient].type;
-  if (p.decays) type.dtype = DType::bf16;
-  return graph.add_value("packed." + p.name, type, ValueKind::packed);
+// A gradient that is rounded rests as what it is rounded to; a vector's as it is. The ops that
+// close a step in a layer whose gradients rest packed, and make them float32 again.
+class Packing {
+ public:
+  explicit Packing(LayerGraph& graph) : graph_(graph) {}
+
+  // `round`: how the gradient is rounded; null: not at all.
+  void add(const Parameter& p, const RoundGradient* round) {
+    const Shape shape = graph_[p.gradient].type.shape;
+    if (round != nullptr && round->format == GradientFormat::int8) {
+      RoundGradient stores = *round;
+      stores.codes = value(p.name, {DType::u8, shape});
+      stores.scales =
+          value(p.name + ".scales", {DType::f32, {{Axis::scalar, state_blocks(shape)}}});
+      graph_.packed_norm.push_back(stores);
+      graph_.unpack.push_back(RestoreGradient{stores.codes, stores.scales, p.gradient});
+      return;
+    }
+    const DType type = round != nullptr ? DType::bf16 : DType::f32;
+    const Id packed = value(p.name, {type, shape});
+    if (round != nullptr) graph_.packed_norm.push_back(*round);
+    graph_.packed_norm.push_back(Cast{p.gradient, packed});
+    graph_.unpack.push_back(Cast{packed, p.gradient});
+  }
+
+ private:
+  Id value(const std::string& name, const ValueType& type) {
+    return graph_.add_value("packed." + name, type, ValueKind::packed);
+  }
+
+  LayerGraph& graph_;
+};
+
+RoundGradient rounding_of(const LayerGraph& graph, const Parameter& p, Id control,
+                          const Numerics& numerics) {
+  RoundGradient round{.g = p.gradient, .control = control};
+  round.format = numerics.gradients;
+  round.seed = numerics.seed;
+  round.stream = stream_of(fmt::format("gradient {} {}", name_of(graph.kind), p.name));
+  return round;
 }
 
 // Gradients of one layer: rounded to their format, their squared norms, the update that uses them.
@@ -75,29 +111,23 @@ std::int64_t add_layer(LayerGraph& graph, const OptimConfig& config, const Param
   if (numerics.gradients != GradientFormat::f32 && control == no_value)
     control = graph.add_value("control", table_type(Control::slots), ValueKind::batch);
   std::int32_t index = 0;
-  const bool packs = graph.kind == LayerKind::block && numerics.gradients == GradientFormat::bf16;
-  std::vector<Op> packing;
+  const bool rounds = numerics.gradients != GradientFormat::f32;
+  if (graph.kind == LayerKind::block && rounds) graph.packed_norm = graph.norm;
+  Packing packing(graph);
   for (const Parameter& p : graph.parameters) {
     if (p.frozen) continue;
-    if (packs) {
-      const Id packed = packed_value(graph, p);
-      packing.push_back(Cast{p.gradient, packed});
-      graph.unpack.push_back(Cast{packed, p.gradient});
+    const RoundGradient round = rounding_of(graph, p, control, numerics);
+    if (rounds && p.decays) graph.norm.push_back(round);
+    const SquaredNorm norm{p.gradient, norms, index++};
+    graph.norm.push_back(norm);
+    if (rounds && graph.kind == LayerKind::block) {
+      packing.add(p, p.decays ? &round : nullptr);
+      graph.packed_norm.push_back(norm);
     }
-    if (numerics.gradients != GradientFormat::f32 && p.decays) {
-      RoundGradient round{p.gradient, control, numerics.gradients, numerics.seed};
-      round.stream = stream_of(fmt::format("gradient {} {}", name_of(graph.kind), p.name));
-      graph.norm.push_back(round);
-    }
-    graph.norm.push_back(SquaredNorm{p.gradient, norms, index++});
     graph.update.push_back(adamw_of(graph, p, config, scales, pending, numerics.seed));
     if (p.average != no_value)
       graph.update.push_back(
           Ema{p.weight, p.low, p.average, pending, static_cast<float>(numerics.ema)});
-  }
-  if (packs) {
-    graph.packed_norm = graph.norm;
-    graph.packed_norm.insert(graph.packed_norm.end(), packing.begin(), packing.end());
   }
   graph.update.insert(graph.update.end(), graph.derive.begin(), graph.derive.end());
   return count;

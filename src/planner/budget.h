@@ -15,8 +15,23 @@ struct Budget {
   std::int64_t bytes = 0;  // 0: none was
 };
 
+// More is needed of a tier than its budget.
+class BudgetError : public Error {
+ public:
+  BudgetError(const Budget& budget, std::string tier, Exit code, std::string what,
+              std::int64_t least);
+  const std::string& key() const { return key_; }    // of the option
+  const std::string& tier() const { return tier_; }  // "host memory"
+  std::int64_t least() const { return least_; }      // bytes that would do
+  std::int64_t budget() const { return budget_; }
+
+ private:
+  std::string key_, tier_;
+  std::int64_t least_, budget_;
+};
+
 // Of the device, when nothing fits.
-Error below_the_least(const Budget& budget, std::int64_t least);
+BudgetError below_the_least(const Budget& budget, std::int64_t least);
 
 // Throws `code` when `who` ("what streams needs") takes more of `tier` ("host memory") than its
 // budget.

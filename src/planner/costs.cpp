@@ -42,9 +42,56 @@ struct ProductOf {
   }
 };
 
+std::int64_t at_least_one(double number) {
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(number));
+}
+
+// The types of its operands in their order, those that repeat said once.
+std::string named_class(const Op& op, Types types) {
+  std::string out = name_of(op);
+  std::string_view last;
+  for_each_operand(op, [&](Id id, Access) {
+    const std::string_view type = name_of(types[static_cast<std::size_t>(id)].dtype);
+    if (type != last) (out += ' ') += type;
+    last = type;
+  });
+  return out;
+}
+
+double flops_of(const Product& p) {
+  return 2.0 * static_cast<double>(p.m) * static_cast<double>(p.k) * static_cast<double>(p.n) *
+         static_cast<double>(p.count);
+}
+
 }  // namespace
 
+OpClass class_of(const Op& op, Types types) {
+  const Cost cost = sluice::cost(op, types);
+  OpClass out{named_class(op, types), {1, 1, 1}, cost.flops};
+  const auto attention = [&](const Shape& y) {
+    out.sizes[0] = y.size(Axis::time);
+    out.sizes[1] = y[y.rank() - 1].size;
+  };
+  if (const Product p = std::visit(ProductOf{types}, op); p.count > 0) {
+    out.sizes[0] = p.m, out.sizes[1] = p.k, out.sizes[2] = p.n;
+    out.work = flops_of(p);
+  } else if (const auto* forward = std::get_if<Attention>(&op)) {
+    attention(shape(types, forward->y));
+  } else if (const auto* gradient = std::get_if<AttentionGrad>(&op)) {
+    attention(shape(types, gradient->y));
+  } else {
+    out.work = cost.read_bytes + cost.write_bytes;
+    out.sizes[0] = at_least_one(out.work);
+  }
+  return out;
+}
+
 double seconds_of(const Machine& machine, const Op& op, Types types) {
+  if (!machine.ops.empty()) {
+    const OpClass what = class_of(op, types);
+    if (const double rate = op_rate(machine, what.name, what.sizes); rate > 0)
+      return machine.launch.value + what.work / rate;
+  }
   const Cost cost = sluice::cost(op, types);
   const double bytes = cost.read_bytes + cost.write_bytes;
   const double moving = machine.memory_rate.value > 0 ? bytes / machine.memory_rate.value : 0;
@@ -52,8 +99,7 @@ double seconds_of(const Machine& machine, const Op& op, Types types) {
   if (const Product p = std::visit(ProductOf{types}, op); p.count > 0) {
     const auto type = types[static_cast<std::size_t>(p.of)].dtype;
     rate = gemm_rate(machine, type_name(type), p.m, p.k, p.n);
-    flops = 2.0 * static_cast<double>(p.m) * static_cast<double>(p.k) * static_cast<double>(p.n) *
-            static_cast<double>(p.count);
+    flops = flops_of(p);
   } else if (const auto* attention = std::get_if<Attention>(&op)) {
     const Shape& y = shape(types, attention->y);
     rate = attention_rate(machine, "forward", y[y.rank() - 1].size, y.size(Axis::time));
@@ -101,6 +147,12 @@ double share_of(const Machine& machine, Way way) {
   const double alone = host ? machine.host_in.value + machine.host_out.value
                             : machine.disk_in.value + machine.disk_out.value;
   return both > 0 && alone > both ? both / alone : 1;
+}
+
+double beside_share(const Machine& machine, Way way) {
+  const bool host = way == Way::host_in || way == Way::host_out;
+  if (!host || machine.host_beside.value <= 0) return 1;
+  return std::min(1.0, machine.host_beside.value / rate_of(machine, way));
 }
 
 double compute_share(const Machine& machine, double copied_per_second) {

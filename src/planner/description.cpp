@@ -70,6 +70,14 @@ double attention_rate(const Machine& machine, std::string_view direction, std::i
   return interpolated(known, {log2_of(head), log2_of(sequence), 0});
 }
 
+double op_rate(const Machine& machine, std::string_view op, const std::int64_t (&sizes)[3]) {
+  std::vector<Known> known;
+  for (const OpRate& one : machine.ops)
+    if (one.op == op)
+      known.push_back({{log2_of(one.m), log2_of(one.k), log2_of(one.n)}, one.rate.value});
+  return interpolated(known, {log2_of(sizes[0]), log2_of(sizes[1]), log2_of(sizes[2])});
+}
+
 double collective_rate(const Machine& machine, std::string_view name, std::int64_t devices,
                        std::int64_t bytes) {
   const CollectiveRate *below = nullptr, *above = nullptr;
@@ -102,7 +110,8 @@ Machine description_of(const MachineRates& rates, std::int64_t memory) {
   out.device_memory = out.host_memory = measured(static_cast<double>(memory));
   out.cores = measured(rates.id.threads);
   out.memory_rate = measured(rates.copy_all);
-  out.launch = assumed(5e-6, "waking the threads");
+  out.launch = rates.ops.empty() ? assumed(5e-6, "waking the threads")
+                                 : measured(std::max(1e-8, rates.between_ops));
   // A copy of the CPU's lanes is one thread's.
   out.host_in = out.host_out = {rates.copy_one / 2, Origin::measured, "one thread's copy"};
   out.host_both = assumed(std::min(rates.copy_one, rates.copy_all / 2), "two threads' copies");
@@ -112,8 +121,15 @@ Machine description_of(const MachineRates& rates, std::int64_t memory) {
   // Beside a copy the compute lane shares memory and, with few cores, a core.
   out.slowing_rate = assumed(rates.copy_one / 2, "one copy");
   out.slowing_part = assumed(0.5 / std::max(1, rates.id.threads), "half of one thread");
+  if (rates.beside.copy > 0) {
+    out.host_beside = out.slowing_rate = {rates.beside.copy / 2, Origin::measured,
+                                          "one thread's copy beside products"};
+    out.slowing_part = {1 - rates.beside.compute, Origin::measured, "products beside a copy"};
+  }
   for (const ProductRate& one : rates.products)
     out.gemm.push_back({one.m, one.k, one.n, one.type, measured(one.flops())});
+  for (const OpSpeed& one : rates.ops)
+    out.ops.push_back({one.op, one.sizes[0], one.sizes[1], one.sizes[2], measured(one.rate)});
   const double products = std::max(product_flops(rates, "bf16"), product_flops(rates, "float32"));
   for (const AttentionSpeed& one : rates.attention) {
     out.attention.push_back({one.head, one.sequence, "forward", measured(one.forward)});

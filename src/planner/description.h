@@ -42,6 +42,14 @@ struct AttentionRate {
   Figure flops;
 };
 
+// An op as it goes among its neighbours in a step, where it was measured so: of its class
+// (planner/costs.h), at these sizes, its work per second.
+struct OpRate {
+  std::string op;  // "gelu_grad bf16"
+  std::int64_t m = 1, k = 1, n = 1;
+  Figure rate;
+};
+
 // Among `devices` on messages of `bytes`: bytes per second of the bus.
 struct CollectiveRate {
   std::string name;  // "all-reduce"
@@ -67,11 +75,15 @@ struct Machine {
   Figure host_in, host_out, host_both, disk_in, disk_out, disk_both;
   // What several devices get of the host's link together, and how many they are.
   Figure shared_in, shared_devices;
+  // Of host_in and host_out, the bytes per second that are left while the compute lane works: where
+  // copies take turns with it on the cores. 0: all of them.
+  Figure host_beside;
   // Copies of `slowing_rate` bytes a second over the host's link take this part of the compute
   // lane's speed; in proportion at other rates.
   Figure slowing_part, slowing_rate;
   std::vector<GemmRate> gemm;
   std::vector<AttentionRate> attention;
+  std::vector<OpRate> ops;
   std::vector<CollectiveRate> collectives;
 
   // What a run may take of the device and of the host.
@@ -95,6 +107,9 @@ double gemm_rate(const Machine& machine, std::string_view type, std::int64_t m, 
                  std::int64_t n);
 double attention_rate(const Machine& machine, std::string_view direction, std::int64_t head,
                       std::int64_t sequence);
+
+// Work per second of an op's class by that rule over its three sizes; 0: nothing of it is known.
+double op_rate(const Machine& machine, std::string_view op, const std::int64_t (&sizes)[3]);
 
 // Bytes per second of a collective: the rate at the next smaller and next larger size, in
 // proportion to the logarithm of the size; the nearest beyond them. 0: not known.

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "core/error.h"
 #include "planner/costs.h"
+#include "planner/simulate.h"
 
 namespace sluice {
 namespace {
@@ -39,6 +41,32 @@ TEST(Description, BuiltInsAreReadAndWrittenBack) {
   Machine other = load_machine("h200");
   other.gemm[0].flops.value += 1;
   EXPECT_NE(to_toml(other), to_toml(load_machine("h200")));
+}
+
+TEST(Description, KeepsWhatDoctorMeasuredOfOps) {
+  MachineRates rates;
+  rates.date = "2026-11-23";
+  rates.copy_one = 2e10, rates.copy_all = 3e10;
+  const Machine before = description_of(rates, 1 << 30);
+  EXPECT_EQ(before.launch.is, Origin::assumed);
+  EXPECT_EQ(before.slowing_part.is, Origin::assumed);
+  EXPECT_EQ(before.host_beside.value, 0);
+  rates.ops = {{"gelu bf16", {1024, 1, 1}, 3e10}};
+  rates.between_ops = 2e-6;
+  rates.beside = {1e10, 0.75};
+  const Machine after = description_of(rates, 1 << 30);
+  EXPECT_EQ(after.launch.is, Origin::measured);
+  EXPECT_DOUBLE_EQ(after.launch.value, 2e-6);
+  EXPECT_DOUBLE_EQ(after.host_beside.value, 5e9);
+  EXPECT_DOUBLE_EQ(after.slowing_part.value, 0.25);
+  EXPECT_NEAR(op_rate(after, "gelu bf16", {4096, 1, 1}), 3e10, 1);
+  EXPECT_EQ(op_rate(after, "gelu f32", {4096, 1, 1}), 0);
+  EXPECT_EQ(to_toml(parse_description(to_toml(after), "again")), to_toml(after));
+  EXPECT_NE(to_toml(before), to_toml(after));
+  const std::string head = "name = \"m\"\ndevice = \"cpu\"\nmodel = \"c\"\n";
+  const std::string row = "op = \"gelu\", m = 1, k = 1, n = 1, is = \"measured\", rate = ";
+  EXPECT_EQ(refusal(head + "ops = [ { " + row + "1 } ]\n"), "");
+  EXPECT_NE(refusal(head + "ops = [ { " + row + "0 } ]\n").find("above 0"), std::string::npos);
 }
 
 TEST(Description, EveryFigureSaysWhereItComesFrom) {
@@ -96,6 +124,77 @@ TEST(Description, WhatContradictsTheMachineIsRefused) {
     EXPECT_THROW(require_same(machine, other, "m.toml"), Error);
   EXPECT_THROW(require_same(load_machine("h200"), present, "h200"), Error);
   EXPECT_EQ(to_toml(parse_description(to_toml(machine), "m.toml")), to_toml(machine));
+}
+
+// A step of two copies and two products' time on whatever machine this is: it ends.
+double step_on(const Machine& machine) {
+  Program program;
+  const auto add = [&](Lane lane, std::vector<Wait> waits) {
+    Action action;
+    action.lane = lane;
+    action.waits = std::move(waits);
+    action.bytes = 1 << 20;
+    program.actions.push_back(action);
+    return static_cast<int>(program.actions.size()) - 1;
+  };
+  add(Lane::disk_read, {});
+  add(Lane::in, {{.action = 0}});
+  add(Lane::compute, {{.action = 1}});
+  add(Lane::out, {{.action = 2}});
+  program.actions[0].phase = Phase::read, program.actions[1].phase = Phase::fetch;
+  program.actions[2].phase = Phase::keep, program.actions[3].phase = Phase::leave;
+  return simulate(program, costs_of(machine, program)).seconds;
+}
+
+// Whatever somebody makes of a description: a clear error, or a machine that is what the file says
+// and that a step can be costed on.
+TEST(Description, RandomEditsGiveAnErrorOrTheMachineThatIsThere) {
+  static constexpr std::string_view bytes = "0123456789\"=[]{}#.,-_ \n\\aeinx\x80\xff";
+  const std::string whole = to_toml(load_machine("h200x4-one"));
+  std::mt19937 random(5);
+  int refused = 0, same = 0, others = 0;
+  for (int i = 0; i < 4000; ++i) {
+    std::string edit = whole;
+    for (int edits = 1 + static_cast<int>(random() % 3); edits > 0; --edits) {
+      const std::size_t at = random() % edit.size();
+      const int what = static_cast<int>(random() % 4);
+      if (what == 0) edit[at] = bytes[random() % bytes.size()];
+      if (what == 1) edit.erase(at, 1 + random() % 4);
+      if (what == 2) edit.insert(at, 1, bytes[random() % bytes.size()]);
+      if (what == 3) edit.insert(at, edit.substr(random() % edit.size(), random() % 40));
+    }
+    try {
+      const Machine machine = parse_description(edit, "m.toml");
+      const std::string again = to_toml(machine);
+      EXPECT_EQ(to_toml(parse_description(again, "again")), again) << edit;
+      const double seconds = step_on(machine);
+      EXPECT_TRUE(std::isfinite(seconds) && seconds >= 0) << seconds << again;
+      EXPECT_GE(machine.device_budget(), 0);
+      EXPECT_GE(machine.host_budget(), 0);
+      ++(again == whole ? same : others);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::usage) << e.text();
+      EXPECT_NE(e.report().where.find("m.toml"), std::string::npos) << e.text();
+      EXPECT_FALSE(e.report().what.empty()) << e.text();
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_GT(same, 20);
+  EXPECT_GT(others, 200);
+  // A file may say the least and the most of everything.
+  for (const double value : {1e-12, 1e18}) {
+    Machine machine = load_machine("h200");
+    for (Figure* one : {&machine.host_in, &machine.host_out, &machine.host_both, &machine.disk_in,
+                        &machine.memory_rate, &machine.slowing_part, &machine.slowing_rate,
+                        &machine.launch, &machine.device_memory, &machine.host_memory})
+      one->value = value;
+    const Machine read = parse_description(to_toml(machine), "m.toml");
+    EXPECT_TRUE(std::isfinite(step_on(read)));
+    EXPECT_GE(read.device_budget(), 0);
+    machine.host_in.value = value < 1 ? value / 10 : value * 10;
+    EXPECT_THROW(parse_description(to_toml(machine), "m.toml"), Error);
+  }
 }
 
 // By hand: one product, one op that moves bytes, and a copy.

@@ -17,8 +17,8 @@ namespace {
 constexpr std::size_t most_bytes = 1 << 20;
 constexpr std::ptrdiff_t most_dots = 20'000;  // toml++ frees tables by recursion
 constexpr std::size_t most_rows = 10'000;
-constexpr std::size_t most_text = 300;  // characters
-constexpr double most_value = 1e20;
+constexpr std::size_t most_text = 300;                    // characters
+constexpr double least_value = 1e-12, most_value = 1e18;  // bytes stay below 2^63
 constexpr std::int64_t most_size = std::int64_t{1} << 40;
 
 struct NamedFigure {
@@ -38,6 +38,7 @@ constexpr NamedFigure figures[] = {
     {"host_in", &Machine::host_in},
     {"host_out", &Machine::host_out},
     {"host_both", &Machine::host_both},
+    {"host_beside", &Machine::host_beside},
     {"shared_in", &Machine::shared_in},
     {"shared_devices", &Machine::shared_devices},
     {"slowing_part", &Machine::slowing_part},
@@ -91,8 +92,9 @@ class Reader {
     const toml::node* node = find(key);
     const double value =
         node == nullptr ? std::nan("") : node->value<double>().value_or(std::nan(""));
-    if (!(std::isfinite(value) && value >= 0 && value <= most_value))
-      refuse(node, key, fmt::format("a number from 0 to {:.0e}", most_value),
+    if (!(value == 0 || (value >= least_value && value <= most_value)))
+      refuse(node, key,
+             fmt::format("0, or a number from {:.0e} to {:.0e}", least_value, most_value),
              node == nullptr ? "nothing" : "something else");
     return value;
   }
@@ -187,6 +189,10 @@ Machine read(Reader& top, const std::string& where) {
         {r.size("head"), r.size("sequence"), r.text("direction"), r.figure("flops")});
     if (out.attention.back().flops.value <= 0) r.refuse(r.find("flops"), "flops", "above 0", "0");
   });
+  top.rows("ops", [&](Reader& r) {
+    out.ops.push_back({r.text("op"), r.size("m"), r.size("k"), r.size("n"), r.figure("rate")});
+    if (out.ops.back().rate.value <= 0) r.refuse(r.find("rate"), "rate", "above 0", "0");
+  });
   top.rows("collectives", [&](Reader& r) {
     out.collectives.push_back(
         {r.text("name"), r.size("devices"), r.size("bytes"), r.figure("rate")});
@@ -240,6 +246,7 @@ std::string unmeasured(const Machine& machine) {
   };
   count(machine.gemm, &GemmRate::flops, "products");
   count(machine.attention, &AttentionRate::flops, "attentions");
+  count(machine.ops, &OpRate::rate, "ops");
   return fmt::format("{}", fmt::join(out, ", "));
 }
 
@@ -268,6 +275,10 @@ std::string to_toml(const Machine& machine) {
   list("attention", machine.attention, [](const AttentionRate& r) {
     return fmt::format("head = {}, sequence = {}, direction = {}, {}", r.head, r.sequence,
                        quoted(r.direction), figure_text("flops", r.flops));
+  });
+  list("ops", machine.ops, [](const OpRate& r) {
+    return fmt::format("op = {}, m = {}, k = {}, n = {}, {}", quoted(r.op), r.m, r.k, r.n,
+                       figure_text("rate", r.rate));
   });
   list("collectives", machine.collectives, [](const CollectiveRate& r) {
     return fmt::format("name = {}, devices = {}, bytes = {}, {}", quoted(r.name), r.devices,

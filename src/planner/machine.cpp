@@ -1,5 +1,6 @@
 #include "planner/machine.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -12,7 +13,7 @@ namespace {
 
 constexpr int version = 1;
 constexpr std::size_t most_bytes = 1 << 20;
-constexpr std::size_t most_products = 1000;
+constexpr std::size_t most_products = 1000, most_ops = 5000;
 constexpr std::size_t most_text = 200;  // characters of a name
 constexpr double most_rate = 1e18;      // per second; above it is no measurement
 
@@ -98,6 +99,37 @@ ProductRate product_of(const nlohmann::json& object, const std::string& where) {
   return product;
 }
 
+OpSpeed op_of(const nlohmann::json& object, const std::string& where) {
+  const Reader reader(object, where);
+  OpSpeed out;
+  out.op = reader.text("op");
+  const nlohmann::json& sizes = reader.at("sizes");
+  const auto size = [](const nlohmann::json& n) {
+    return n.is_number_unsigned() && n >= 1u && n <= std::uint64_t{1} << 50;
+  };
+  require(sizes.is_array() && sizes.size() == std::size(out.sizes) &&
+              std::all_of(sizes.begin(), sizes.end(), size),
+          [&] { return reader.wrong("sizes: three integers from 1", "something else"); });
+  std::copy(sizes.begin(), sizes.end(), out.sizes);
+  out.rate = reader.number("rate", 1, most_rate);
+  return out;
+}
+
+// What files of before it was measured lack.
+void read_in_a_step(const Reader& reader, const nlohmann::json& object, const std::string& where,
+                    MachineRates& machine) {
+  if (const auto ops = object.find("ops"); ops != object.end()) {
+    require(ops->is_array() && ops->size() <= most_ops,
+            [&] { return reader.wrong("ops: a list", "something else"); });
+    for (const nlohmann::json& one : *ops) machine.ops.push_back(op_of(one, where + " ops"));
+    machine.between_ops = reader.number("between_ops", 0, 1);
+  }
+  if (const auto beside = object.find("beside"); beside != object.end()) {
+    const Reader both(*beside, where + " beside");
+    machine.beside = {both.number("copy", 1, most_rate), both.number("compute", 1e-3, 1)};
+  }
+}
+
 std::string shown(const MachineId& id) {
   return fmt::format("{}, {}, {} thread{}", id.cpu, id.isa, id.threads, id.threads == 1 ? "" : "s");
 }
@@ -140,6 +172,11 @@ nlohmann::json to_json(const MachineRates& machine) {
                                 {"sequence", a.sequence},
                                 {"forward", a.forward},
                                 {"backward", a.backward}});
+  for (const OpSpeed& one : machine.ops)
+    out["ops"].push_back({{"op", one.op}, {"sizes", one.sizes}, {"rate", one.rate}});
+  if (!machine.ops.empty()) out["between_ops"] = machine.between_ops;
+  if (machine.beside.copy > 0)
+    out["beside"] = {{"copy", machine.beside.copy}, {"compute", machine.beside.compute}};
   for (const Bandwidth& b : bandwidths) out[b.name] = machine.*b.value;
   return out;
 }
@@ -174,6 +211,7 @@ MachineRates parse_machine(std::string_view text, const std::string& where) {
            row.number("forward", 1, most_rate), row.number("backward", 1, most_rate)});
     }
   }
+  read_in_a_step(reader, object, where, machine);
   for (const Bandwidth& b : bandwidths) machine.*b.value = reader.number(b.name, 0, most_rate);
   return machine;
 }

@@ -38,12 +38,29 @@ struct AttentionSpeed {
   double forward = 0, backward = 0;
 };
 
+// An op among its neighbours in a training step: how much of its work a second (planner/costs.h's
+// OpClass says what that is).
+struct OpSpeed {
+  std::string op;              // its class: "gelu_grad bf16"
+  std::int64_t sizes[3] = {};  // each 1 or more
+  double rate = 0;
+};
+
+// What a thread that copies and the threads that compute leave each other.
+struct Beside {
+  double copy = 0;  // bytes per second, read and written counted, while products run; 0: not known
+  double compute = 0;  // the part of the products' speed that is left meanwhile
+};
+
 struct MachineRates {
   MachineId id;
   std::string date;    // "2026-11-23"
   bool quick = false;  // smaller products, fewer of them
   std::vector<ProductRate> products;
   std::vector<AttentionSpeed> attention;  // may be none: files of before it was measured
+  std::vector<OpSpeed> ops;               // likewise
+  double between_ops = 0;                 // seconds; 0: not measured
+  Beside beside;
   // Bytes per second; 0: not measured. A copy counts what it reads and what it writes.
   double read_one = 0, read_all = 0, copy_one = 0, copy_all = 0, disk_write = 0, disk_read = 0;
 };

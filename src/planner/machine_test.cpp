@@ -20,6 +20,9 @@ MachineRates example() {
                       {"head", "forward", "float32", 100, 20, 30, 1, 2.0},
                       {"fc", "forward", "bf16", 10, 20, 30, 4, 0.1}};
   machine.attention = {{64, 1024, 1e11, 2e11}};
+  machine.ops = {{"gelu bf16", {1 << 20, 1, 1}, 3e10}, {"linear f32", {256, 64, 128}, 2e11}};
+  machine.between_ops = 1e-6;
+  machine.beside = {1e10, 0.75};
   machine.read_one = 1e10, machine.read_all = 2e10, machine.copy_one = 3e10;
   machine.copy_all = 4e10, machine.disk_write = 5e8;
   return machine;
@@ -61,8 +64,9 @@ TEST(Machine, RefusesEveryDamage) {
   for (const auto& [key, value] : good.items()) {
     nlohmann::json bad = good;
     bad.erase(key);
-    // Files of before attention was measured have none.
-    EXPECT_EQ(refusal(bad.dump()), key == "attention" ? "" : key);
+    // Files of before these were measured have none.
+    const bool newer = key == "attention" || key == "ops" || key == "beside";
+    EXPECT_EQ(refusal(bad.dump()), newer ? "" : key);
     for (const nlohmann::json& wrong :
          {nlohmann::json(), nlohmann::json(-1), nlohmann::json(1e300), nlohmann::json("a\nb"),
           nlohmann::json(std::string(300, 'x')), nlohmann::json{{"a", 1}}}) {

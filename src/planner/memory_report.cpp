@@ -101,6 +101,7 @@ std::string PlanChange::text() const {
     if (!out.empty()) out += " and ";
     out += fmt::format("{} = {}", setting.key, setting.value);
   }
+  out += note;
   if (changes_key) out += " (another numerics key: another run)";
   return out;
 }

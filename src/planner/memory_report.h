@@ -64,6 +64,7 @@ struct PlanChange {
   };
   std::vector<Setting> settings;
   bool changes_key = false;  // some of them are numerics
+  std::string note = {};     // what else a person is told, or all of it when nothing is set
   std::string text() const;
 };
 

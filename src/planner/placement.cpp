@@ -177,6 +177,18 @@ std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_
   return Search(choices, budget, bytes).all();
 }
 
+Placement with_stash_slots(Placement placement, int most, std::int64_t budget,
+                           const DeviceBytes& bytes) {
+  if (placement.stash != Stash::spilled || most <= placement.slots) return placement;
+  int fits = placement.slots, too_many = most + 1;
+  while (too_many - fits > 1) {
+    placement.stash_slots = (fits + too_many) / 2;
+    (bytes(placement) <= budget ? fits : too_many) = placement.stash_slots;
+  }
+  placement.stash_slots = fits == placement.slots ? 0 : fits;
+  return placement;
+}
+
 Placement least(const PlacementChoices& choices, const DeviceBytes& bytes) {
   const bool resident = choices.homes == "device";
   std::optional<Placement> best;

@@ -28,6 +28,7 @@ struct Placement {
   int slots = 3;
   Recompute recompute = Recompute::none;
   Stash stash = Stash::kept;
+  int stash_slots = 0;  // of the ring of a spilled stash; 0: as many as `slots`
   bool operator==(const Placement&) const = default;
 };
 
@@ -54,6 +55,11 @@ std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::i
 // two, with as few blobs off the device as do. REQUIRES: no list is empty.
 std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
                                     const DeviceBytes& bytes);
+// The placement with more slots for its spilled stash, while they fit: up to `most`. A stash is
+// small beside a blob, and what waits for a slot of its ring waits behind blobs that are on their
+// way. REQUIRES: the placement fits.
+Placement with_stash_slots(Placement placement, int most, std::int64_t budget,
+                           const DeviceBytes& bytes);
 // The one that takes least: for a stash of a few layers that may be to keep it.
 Placement least(const PlacementChoices& choices, const DeviceBytes& bytes);
 

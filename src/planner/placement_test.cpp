@@ -134,6 +134,21 @@ TEST(Placement, AStashIsSpilledBeforeThereAreMorePasses) {
   EXPECT_EQ(chosen_for(55).passes, -1);
 }
 
+// The example's stash takes as much a slot in its own ring.
+TEST(Placement, ASpilledStashTakesTheSlotsThatAreLeft) {
+  const auto sized = [](const Placement& p) {
+    return bytes_with_spilling(p) + (p.stash_slots > p.slots ? p.stash_slots - p.slots : 0);
+  };
+  const Placement tight{1, "host", 2, Recompute::block, Stash::spilled};
+  const std::int64_t needed = sized(tight);
+  EXPECT_EQ(with_stash_slots(tight, 16, needed, sized), tight);
+  EXPECT_EQ(with_stash_slots(tight, 16, needed + 5, sized).stash_slots, 7);
+  EXPECT_EQ(sized(with_stash_slots(tight, 16, needed + 5, sized)), needed + 5);
+  EXPECT_EQ(with_stash_slots(tight, 16, needed + 500, sized).stash_slots, 16);
+  const Placement kept{1, "host", 2, Recompute::block};
+  EXPECT_EQ(with_stash_slots(kept, 16, 1000, sized), kept);
+}
+
 TEST(Placement, WhatAPersonChoseStays) {
   PlacementChoices mine = choices();
   mine.homes = "optimizer=host";

@@ -61,25 +61,43 @@ class Simulation {
     return run * static_cast<std::int64_t>(lane_actions_[lane].size()) + ordinal_[a] + 1;
   }
 
+  // The next action of a lane that has not done all; nothing is left of its work yet.
+  Work next(std::size_t lane) const {
+    const auto count = static_cast<std::int64_t>(lane_actions_[lane].size());
+    const int action = lane_actions_[lane][static_cast<std::size_t>(ended_[lane] % count)];
+    return {static_cast<int>(ended_[lane] / count), action, now_,
+            costs_.seconds[static_cast<std::size_t>(action)]};
+  }
+
+  // A lane of which an action must end before that can begin, or `lanes`.
+  std::size_t blocker(const Work& work) const {
+    std::size_t out = lanes;
+    for (const Wait& wait : program_.actions[static_cast<std::size_t>(work.action)].waits) {
+      std::size_t other = 0;
+      const std::int64_t count_needed = needed(wait, work.run, other);
+      if (count_needed > ended_[other]) out = other;
+    }
+    return out;
+  }
+
   // Begins what can begin now on idle lanes.
   void start_all() {
     for (std::size_t lane = 0; lane < lane_actions_.size(); ++lane) {
-      Work& work = work_[lane];
-      if (work.action >= 0 || ended_[lane] == total(lane)) continue;
-      const auto count = static_cast<std::int64_t>(lane_actions_[lane].size());
-      const int run = static_cast<int>(ended_[lane] / count);
-      const int action = lane_actions_[lane][static_cast<std::size_t>(ended_[lane] % count)];
-      bool ready = true;
-      for (const Wait& wait : program_.actions[static_cast<std::size_t>(action)].waits) {
-        std::size_t other = 0;
-        const std::int64_t count_needed = needed(wait, run, other);
-        if (count_needed <= ended_[other]) continue;
-        ready = false;
-        if (lane == compute_lane) waits_for_ = other;
-      }
-      if (!ready) continue;
-      work = {run, action, now_, costs_.seconds[static_cast<std::size_t>(action)]};
+      if (work_[lane].action >= 0 || ended_[lane] == total(lane)) continue;
+      const Work work = next(lane);
+      if (blocker(work) == lanes) work_[lane] = work;
     }
+  }
+
+  // The lane at work that an idle one waits for in the end, through lanes that wait themselves.
+  std::size_t holds_up(std::size_t lane) const {
+    for (int hops = 0; hops < lanes && work_[lane].action < 0; ++hops) {
+      if (ended_[lane] == total(lane)) break;
+      const std::size_t other = blocker(next(lane));
+      if (other == lanes) break;
+      lane = other;
+    }
+    return lane;
   }
 
   // To the next end of some work. False: nothing is at work.
@@ -119,7 +137,8 @@ class Simulation {
       tally.busy[lane] += step;
       if (computes) tally.hidden[lane] += step;
     }
-    if (!computes && ended_[compute_lane] < total(compute_lane)) tally.waited[waits_for_] += step;
+    if (!computes && ended_[compute_lane] < total(compute_lane))
+      tally.waited[holds_up(compute_lane)] += step;
   }
 
   Simulated result() {
@@ -147,7 +166,6 @@ class Simulation {
   std::vector<std::int64_t> ordinal_;  // of an action within its lane
   std::array<Work, lanes> work_;
   std::array<std::int64_t, lanes> ended_{};
-  std::size_t waits_for_ = compute_lane;  // the lane that the compute lane waits for
   double now_ = 0;
   std::vector<double> run_end_;  // of the compute lane
   std::vector<Tally> tallies_;
@@ -199,6 +217,7 @@ LaneCosts costs_of(const Machine& machine, const Program& program) {
         if (beside == way) ++alike;  // two lanes on one way share it
         if (beside != way) share = share_of(machine, way);
       }
+      if ((busy >> compute_lane & 1) != 0) share *= beside_share(machine, way);
       out.speed[lane][busy] = share / alike;
       if (is_host(way)) copied += rate_of(machine, way) * share / alike;
     }

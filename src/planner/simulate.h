@@ -36,7 +36,8 @@ struct Simulated {
   std::array<double, lanes> busy{};         // seconds in which a lane works
   std::array<double, lanes> hidden{};       // of those, while the compute lane works too
   std::array<std::int64_t, lanes> bytes{};  // copied between tiers
-  // Seconds that the compute lane spends waiting for each lane (that one's action ended last).
+  // Seconds that the compute lane spends waiting, by the lane whose work it waits for in the end: a
+  // copy in that waits for the disk is the disk's.
   std::array<double, lanes> waited{};
   Lane bound = Lane::compute;  // that the step would be shorter without
   std::vector<Span> spans;     // of all runs that were simulated, if asked for

@@ -72,6 +72,25 @@ TEST(Simulate, OneSlotTakesTurns) {
   EXPECT_EQ(s.bound, Lane::in);
 }
 
+// A chain: the disk reads for 8 s what is copied in within 1 s. What holds the step up is the disk,
+// though it is a copy in that the compute lane waits for; with a fast disk it would be that.
+TEST(Simulate, WhatHoldsAStepUpIsTheLaneAtWork) {
+  const auto chain = [](double read_seconds, double in_seconds) {
+    Drawn d;
+    const int r = d.add(Lane::disk_read, read_seconds, {{.mark = 0}}, 100);
+    const int f = d.add(Lane::in, in_seconds, {{.action = r}}, 100);
+    d.program.marks = {d.add(Lane::compute, 3, {{.action = f}})};
+    return d.run();
+  };
+  const Simulated s = chain(8, 1);
+  constexpr auto read = static_cast<std::size_t>(Lane::disk_read);
+  EXPECT_DOUBLE_EQ(s.seconds, 12);
+  EXPECT_DOUBLE_EQ(s.waited[read], 8);
+  EXPECT_DOUBLE_EQ(s.waited[in], 1);
+  EXPECT_EQ(s.bound, Lane::disk_read);
+  EXPECT_EQ(chain(1, 8).bound, Lane::in);
+}
+
 // in 4 s and out 4 s alone; together each at 0.8: 5 s. Beside them compute has half its speed.
 TEST(Simulate, LinksAreShared) {
   Drawn d;
@@ -120,6 +139,43 @@ TEST(Simulate, SpeedsFollowTheMachine) {
   EXPECT_DOUBLE_EQ(costs.speed[out][both], 0.8);
   EXPECT_DOUBLE_EQ(costs.speed[in][std::size_t{1} << in], 1);
   EXPECT_DOUBLE_EQ(costs.speed[compute][both | 1], 0.9);
+}
+
+// A copy has 40 of its 100 while compute works, and takes 0.1 of it at 40.
+TEST(Simulate, CopiesTakeTurnsWithCompute) {
+  Machine machine;
+  machine.host_in.value = 100, machine.host_beside.value = 40;
+  machine.slowing_part.value = 0.1, machine.slowing_rate.value = 40;
+  Program program;
+  program.actions.resize(1);
+  program.actions[0].lane = Lane::in, program.actions[0].bytes = 300;
+  const LaneCosts costs = costs_of(machine, program);
+  EXPECT_DOUBLE_EQ(costs.speed[in][std::size_t{1} << in], 1);
+  EXPECT_DOUBLE_EQ(costs.speed[in][std::size_t{1} << in | 1], 0.4);
+  EXPECT_DOUBLE_EQ(costs.speed[compute][std::size_t{1} << in | 1], 0.9);
+}
+
+// An op that was measured among its neighbours costs what it did; others cost what they did before.
+TEST(Costs, OpsThatWereMeasuredCostThat) {
+  Machine machine;
+  machine.memory_rate.value = 1e9, machine.launch.value = 1e-6;
+  const std::vector<ValueType> types(
+      2, {DType::bf16, {{Axis::batch, 2}, {Axis::time, 8}, {Axis::model, 32}}});
+  const Op gelu = Gelu{.x = 0, .y = 1};
+  const OpClass what = class_of(gelu, types);
+  EXPECT_EQ(what.name, "gelu bf16");
+  EXPECT_DOUBLE_EQ(what.work, 2 * 2 * 2 * 8 * 32);
+  EXPECT_EQ(what.sizes[0], 2 * 2 * 2 * 8 * 32);
+  const double before = seconds_of(machine, gelu, types);
+  EXPECT_DOUBLE_EQ(before, 1e-6 + what.work / 1e9);
+  machine.ops = {{"gelu f32", what.sizes[0], 1, 1, {5, Origin::measured, ""}}};
+  EXPECT_DOUBLE_EQ(seconds_of(machine, gelu, types), before);
+  machine.ops[0].op = "gelu bf16";
+  EXPECT_DOUBLE_EQ(seconds_of(machine, gelu, types), 1e-6 + what.work / 5);
+  // Between two, the mean of their logarithms.
+  machine.ops = {{"gelu bf16", what.sizes[0] / 2, 1, 1, {2, Origin::measured, ""}},
+                 {"gelu bf16", what.sizes[0] * 2, 1, 1, {8, Origin::measured, ""}}};
+  EXPECT_DOUBLE_EQ(seconds_of(machine, gelu, types), 1e-6 + what.work / 4);
 }
 
 }  // namespace

@@ -61,6 +61,9 @@ class Accesses {
   // What a copy reads and writes; of a load, its slot alone. Two ranges of as many spans.
   Spans copied_from(const Action& copy) const { return range(copy.from, copy.bytes); }
   Spans copied_to(const Action& copy) const { return range(copy.to, copy.bytes); }
+  Spans range(std::int64_t begin, std::int64_t bytes) const {
+    return {span_at(begin), span_at(begin + bytes)};
+  }
   static Meaning meaning(const Action& action, const Touch& touch);
   Meaning batch_data() const { return {ValueKind::batch, -1, 0}; }
   const std::string& name(const Meaning& meaning) const {
@@ -88,9 +91,6 @@ class Accesses {
   void cut(const Program& program, int index, const Touch& touch);
   void cut_copy(const Program& program, int index);
   void mirror_cuts();
-  Spans range(std::int64_t begin, std::int64_t bytes) const {
-    return {span_at(begin), span_at(begin + bytes)};
-  }
   int intern(const std::string& name);
   int span_at(std::int64_t offset) const;
 

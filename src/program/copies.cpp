@@ -164,16 +164,17 @@ class CopyPlanner {
         read_next[at(kind)].assign(keys(kind), false);
         continue;
       }
-      // Gradients are of no use once they are applied; those that stay in their slots until then
-      // need not come home at all. What is not handed over is of no use to the next program, but
-      // for optimizer state.
+      // Gradients are of no use once they are applied. What is not handed over is of no use to the
+      // next program, but for optimizer state.
       for (int layer = 0; layer < spec_.layers; ++layer)
         read_next[at(kind)].push_back((kind == Kind::optimizer || hands_over(kind, layer)) &&
                                       (!gradients || !spec_.ends_settled));
       if (spec_.ends_settled) continue;
+      // What stays in its slot until the next program applies the update need not come home: that
+      // one uses gradients up and makes weights anew.
       for (int s = 0; s < residency_.slots(kind); ++s)
         if (const int left = spec_.pending.key[at(kind)][at(s)]; left >= 0)
-          slots[at(kind)][at(s)] = {left, false, !gradients || loses_slot(kind, left)};
+          slots[at(kind)][at(s)] = {left, false, loses_slot(kind, left)};
     }
     for (std::size_t i = schedule_.size(); i-- > 0;) {
       const Scheduled& item = schedule_[i];

@@ -1,13 +1,13 @@
 #include "program/plan.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <numeric>
 
 namespace sluice {
 namespace {
 
-constexpr std::int64_t micro_batch_tokens = 2048;  // a few GEMM tiles high, small in memory
 constexpr std::int64_t default_head_chunk = 4096;
 
 std::int64_t largest_divisor(std::int64_t whole, std::int64_t most) {
@@ -41,7 +41,8 @@ void require_not_negative(std::int64_t value, const char* key) {
 }  // namespace
 
 void describe(OptionTable& table, PlanConfig& c) {
-  table.add("plan.device", &c.device, Effect::free, "what computes").choices = {"auto", "cpu"};
+  table.add("plan.device", &c.device, Effect::free,
+            "what computes: cpu, or cuda:N, an NVIDIA GPU (auto: the CPU)");
   table
       .add("plan.micro_batch", &c.micro_batch, Effect::numerics,
            "sequences computed at once (auto: up to 2048 tokens)")
@@ -80,11 +81,10 @@ void describe(OptionTable& table, PlanConfig& c) {
       .allows_auto = true;
   table.add("plan.disk_path", &c.disk_path, Effect::free,
             "folder on the disk for blobs that stream (default: the run's)");
-  table
-      .add("plan.stash", &c.stash, Effect::free,
-           "where what backward needs of forward waits: kept on the device or spilled to host "
-           "memory (auto: kept, unless plan.device_memory is too little for it)")
-      .choices = {"auto", "kept", "spilled"};
+  table.add("plan.stash", &c.stash, Effect::free,
+            "where what backward needs of forward waits: kept on the device or spilled to host "
+            "memory, spilled@N through N places of its own (auto: kept, unless plan.device_memory "
+            "is too little for it)");
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
   table
@@ -132,6 +132,25 @@ int slots_of(const PlanConfig& config) {
   return config.slots == 0 ? 3 : static_cast<int>(std::min<std::int64_t>(config.slots, 1 << 20));
 }
 
+// N of "spilled@N"; 0: not said.
+int stash_slots_of(const PlanConfig& config) {
+  const std::string& text = config.stash;
+  if (text == "auto" || text == "kept" || text == "spilled") return 0;
+  constexpr std::string_view begin = "spilled@";
+  int slots = 0;
+  const char* const end = text.data() + text.size();
+  const bool said =
+      text.starts_with(begin) && std::from_chars(text.data() + begin.size(), end, slots).ptr == end;
+  require(said && slots >= 2 && slots <= 1 << 20, [&] {
+    return Error(Exit::usage, {fmt::format("plan.stash cannot be {}", text),
+                               "plan.stash",
+                               "auto, kept, spilled, or spilled@N with N of 2 or more",
+                               text,
+                               {}});
+  });
+  return slots;
+}
+
 std::int64_t passes_of(const PlanConfig& config) {
   require_not_negative(config.passes, "plan.passes");
   const bool streams = config.homes != "auto" && config.homes != "device";
@@ -150,7 +169,7 @@ std::int64_t passes_of(const PlanConfig& config) {
 }  // namespace
 
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
-             std::int64_t sequence, bool fast_bf16) {
+             std::int64_t sequence, bool fast_bf16, std::int64_t tokens_at_once) {
   require_not_negative(config.micro_batch, "plan.micro_batch");
   require_not_negative(config.head_chunk, "plan.head_chunk");
   std::int64_t common = 0;  // every micro-batch divides it
@@ -159,7 +178,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.micro_batch =
       config.micro_batch != 0
           ? config.micro_batch
-          : largest_divisor(common, std::max<std::int64_t>(1, micro_batch_tokens / sequence));
+          : largest_divisor(common, std::max<std::int64_t>(1, tokens_at_once / sequence));
   for (const std::int64_t sequences : sequences_per_step)
     require(sequences % plan.micro_batch == 0, [&] {
       return Error(
@@ -179,7 +198,8 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.passes = passes_of(config);
   plan.homes = config.homes == "auto" ? "device" : config.homes;
   plan.slots = slots_of(config);
-  plan.spill_stash = config.stash == "spilled";
+  plan.stash_slots = stash_slots_of(config);
+  plan.spill_stash = plan.stash_slots > 0 || config.stash == "spilled";
   require_not_negative(config.device_memory, "plan.device_memory");
   require_not_negative(config.host_memory, "plan.host_memory");
   require_not_negative(config.disk_memory, "plan.disk_memory");

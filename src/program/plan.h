@@ -44,6 +44,7 @@ struct Plan {
   std::int64_t passes = 0;       // of one step through the layers; 0: one for every micro-batch
   std::string homes = "device";  // see parse_homes()
   int slots = 3;                 // of each ring
+  int stash_slots = 0;           // of the ring of a spilled stash; 0: as many as of the others
   bool spill_stash = false;      // what backward needs of forward waits in host memory
   Recompute recompute = Recompute::none;
   bool packed = true;  // products read packed weights, as the CPU's do
@@ -51,16 +52,16 @@ struct Plan {
 };
 
 // `sequences_per_step`: of each stretch of a batch ramp, one without. The micro-batch is the same
-// in all of them. auto: micro_batch is the largest divisor of every step with at most 2048 tokens
-// (one sequence if that is longer), head_chunk 4096, recompute none. Exit::usage, `where` being the
-// key alone, for a micro_batch that does not divide a step, for negative numbers and for passes
-// beside a schedule that has its own. schedule auto is micro-batch-major, which is layer-major with
-// one pass for every micro-batch, unless blobs stream; layer-major has one pass unless `passes`
-// says more. homes auto is the device, stash auto kept. precision auto is bf16 when the machine
-// multiplies it faster
+// in all of them. auto: micro_batch is the largest divisor of every step with at most
+// `tokens_at_once` tokens (one sequence if that is longer), head_chunk 4096, recompute none.
+// Exit::usage, `where` being the key alone, for a micro_batch that does not divide a step, for
+// negative numbers and for passes beside a schedule that has its own. schedule auto is
+// micro-batch-major, which is layer-major with one pass for every micro-batch, unless blobs stream;
+// layer-major has one pass unless `passes` says more. homes auto is the device, stash auto kept.
+// precision auto is bf16 when the machine multiplies it faster
 // (`fast_bf16`), else float32; state auto is exact, gradients auto float32. compact needs bf16
 // weights (Exit::usage). REQUIRES: one count or more, all positive; sequence positive.
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
-             std::int64_t sequence, bool fast_bf16 = false);
+             std::int64_t sequence, bool fast_bf16 = false, std::int64_t tokens_at_once = 2048);
 
 }  // namespace sluice

@@ -165,12 +165,15 @@ void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memo
     if (const int through = slot(layer, kind); through >= 0) {
       blob = rings_[static_cast<std::size_t>(region)] + slot_begin(kind, region, through);
       const bool on_disk = tier(layer, kind) == Tier::disk;
-      // Both forms of gradients are at home in one place, one after the other.
+      // Both forms of gradients are at home in one place, one after the other. Codes with their
+      // scales may take more than tiny matrices do as float32.
       const bool shares = kind == Kind::packed && home(layer, Kind::gradients) >= 0;
+      const std::int64_t room =
+          kind == Kind::gradients ? std::max(bytes, blob_bytes(layer_kind, Region::packed)) : bytes;
       if (region != Region::derived && travels(layer, kind))
         at_home_.back()[static_cast<std::size_t>(kind)] = shares    ? home(layer, Kind::gradients)
-                                                          : on_disk ? memory.reserve_disk(bytes)
-                                                                    : memory.reserve_host(bytes);
+                                                          : on_disk ? memory.reserve_disk(room)
+                                                                    : memory.reserve_host(room);
     } else if (kind != Kind::packed) {
       blob = memory.reserve(region, bytes, blob_alignment);
     }

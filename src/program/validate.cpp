@@ -33,7 +33,9 @@ class Validator {
       : program_(program),
         accesses_(set, before, program),
         order_(before, program),
-        contents_(static_cast<std::size_t>(accesses_.spans())) {}
+        contents_(static_cast<std::size_t>(accesses_.spans())) {
+    empty_slots(set, before.begins_settled);
+  }
 
   // One order that lanes and waits allow stands for all: what is not ordered is refused on sight.
   std::int64_t run() {
@@ -60,6 +62,41 @@ class Validator {
   }
 
  private:
+  // What a run may not take for granted: when no update is pending, anything in a slot. A pending
+  // one needs weights and gradients where the run before left them, and their packed forms.
+  void empty_slots(const ProgramSet& set, bool settled) {
+    const Residency& residency = *set.residency;
+    const MemoryMap& memory = set.memory;
+    const auto set_empty = [&](std::int64_t begin, std::int64_t bytes, bool to) {
+      const Spans spans = accesses_.range(begin, bytes);
+      for (int span = spans.first; span < spans.last; ++span)
+        contents_[static_cast<std::size_t>(span)].scratch = to;
+    };
+    const auto set_slots = [&](int layer, Region region, bool to) {
+      if (const std::int64_t blob = residency.blob(layer, region); blob >= 0)
+        set_empty(memory.base(region) + blob,
+                  residency.blob_bytes(set.model->kind_of(layer), region), to);
+    };
+    const int layers = set.model->layer_count();
+    for (const Kind kind : owned_kinds) {
+      // Blocks' gradients that leave packed are not handed over, those of the ends are.
+      const auto hands_over = [&](int layer) {
+        if (settled || kind == Kind::optimizer) return false;
+        return kind != Kind::gradients || !residency.packs() || residency.is_end(layer);
+      };
+      for (const bool handed_over : {false, true})
+        for (int layer = 0; layer < layers; ++layer) {
+          if (residency.slot(layer, kind) < 0 || hands_over(layer) != handed_over) continue;
+          set_slots(layer, region_of(kind), !handed_over);
+          if (kind == Kind::weights) set_slots(layer, Region::derived, !handed_over);
+        }
+      for (int staging = 0; staging < residency.stagings(kind); ++staging)
+        for (const std::int64_t at :
+             {residency.staging_in(kind, staging), residency.staging_out(kind, staging)})
+          set_empty(memory.begin(Tier::host) + at, residency.staging_bytes(kind), true);
+    }
+  }
+
   void access(int node, const Action& action, const Touch& touch, const Spans& spans) {
     const bool reads = touch.reads && !(touch.accumulates && action.first);
     looks_ += spans.last - spans.first;

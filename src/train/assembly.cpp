@@ -1,5 +1,7 @@
 #include "train/assembly.h"
 
+#include <algorithm>
+
 #include "graph/backward.h"
 #include "graph/derive.h"
 #include "models/freeze.h"
@@ -17,7 +19,8 @@ ProgramSpec training_spec(const ModelConfig& config, const OptimConfig& optim,
   add_update(*model, optim, scales, options.numerics);
   ProgramSpec spec{std::move(model), true, {}, options.build};
   if (options.sample_rows > 0)
-    spec.cached = cached_models(config, scales, options.sample_rows, options.numerics);
+    spec.cached =
+        cached_models(config, scales, options.sample_rows, options.numerics, options.packed);
   return spec;
 }
 
@@ -26,6 +29,8 @@ Homes homes_of(const Plan& plan, const ModelConfig& model) {
   homes.slots.fill(plan.slots);
   return homes;
 }
+
+int stash_slots_of(const Plan& plan) { return std::max(plan.slots, plan.stash_slots); }
 
 ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   TrainingOptions options;
@@ -41,12 +46,11 @@ ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   options.build.passes = static_cast<int>(plan.passes);
   options.build.homes = homes_of(plan, config.model);
   options.build.spill_stash = plan.spill_stash;
-  options.build.stash_slots = plan.slots;
+  options.build.stash_slots = stash_slots_of(plan);
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
   options.packed = plan.packed;
-  // Decoding reads packed weights, so only who has them samples.
-  options.sample_rows = config.run.sample_every > 0 && plan.packed ? 1 : 0;
+  options.sample_rows = config.run.sample_every > 0 ? 1 : 0;
   try {
     return training_spec(config.model, config.optim, standard_parametrization(), options);
   } catch (Error& e) {

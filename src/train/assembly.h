@@ -26,6 +26,7 @@ inline ProgramSet assemble_training(const ModelConfig& model, const OptimConfig&
 
 // Throws Exit::usage, `where` being the key alone, when the plan's homes are not of this model.
 Homes homes_of(const Plan& plan, const ModelConfig& model);
+int stash_slots_of(const Plan& plan);  // of a spilled stash
 
 // The same for a config and its resolved plan: what `train` runs and `plan` prints. Memory budgets
 // apart, nothing but `threads` of the machine enters.

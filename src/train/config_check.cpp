@@ -2,6 +2,7 @@
 #include <tuple>
 
 #include "backend/cpu/isa.h"
+#include "backend/cuda/cuda.h"
 #include "models/published.h"
 #include "program/tiers.h"
 #include "train/config.h"
@@ -9,6 +10,9 @@
 namespace sluice {
 namespace {
 
+// Of a micro-batch, unless one sequence is longer: a few tiles of products high and small in
+// memory; on a GPU enough for all of its multiprocessors.
+constexpr std::int64_t cpu_tokens_at_once = 2048, gpu_tokens_at_once = 16384;
 constexpr std::int64_t most = std::int64_t{1} << 52;  // sums and products of a few stay exact
 
 // Checks of other rooms name keys; here they become places.
@@ -146,8 +150,11 @@ Plan plan_of(const Config& config) {
     std::vector<std::int64_t> sequences{config.batch.tokens / config.batch.sequence};
     for (const RunLength::Boundary& boundary : ramp_of(config))
       sequences.push_back(boundary.tokens_per_step / config.batch.sequence);
-    const bool fast_bf16 = multiplies_bf16(parse_isa(config.run.isa));
-    Plan plan = resolve(config.plan, sequences, config.batch.sequence, fast_bf16);
+    const bool gpu = cuda_index(config.plan.device) >= 0;
+    const bool fast_bf16 = gpu || multiplies_bf16(parse_isa(config.run.isa));
+    Plan plan = resolve(config.plan, sequences, config.batch.sequence, fast_bf16,
+                        gpu ? gpu_tokens_at_once : cpu_tokens_at_once);
+    plan.packed = !gpu;
     parse_homes(plan.homes, static_cast<int>(config.model.layers));  // refuses what is none
     return plan;
   });

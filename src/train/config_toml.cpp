@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "train/config.h"
+#include "train/options_toml.h"
 
 namespace sluice {
 namespace {
@@ -82,7 +83,20 @@ toml::table parse(std::string_view text, const std::string& file) {
   }
 }
 
-void set_leaf(Config& config, OptionTable& table, const Leaf& leaf, const std::string& file) {
+void require_known(const OptionTable& table, const std::string& key, const std::string& where,
+                   const std::string& known) {
+  if (known.empty()) return;  // the table says it
+  std::vector<std::string> keys;
+  for (const Option& option : table.options()) keys.push_back(option.key);
+  if (std::find(keys.begin(), keys.end(), key) != keys.end()) return;
+  Report report{
+      fmt::format("no option is called {}", key), fmt::format("{} {}", where, key), known, key, {}};
+  if (const std::string near = nearest(key, keys); !near.empty()) report.tries.push_back(near);
+  throw Error(Exit::usage, std::move(report));
+}
+
+void set_leaf(Places& places, OptionTable& table, const Leaf& leaf, const std::string& file,
+              const std::string& known) {
   const std::string where = place_of(file, leaf.at);
   const auto refuse = [&](std::string what, std::string expected) {
     throw Error(Exit::usage, {std::move(what),
@@ -96,16 +110,18 @@ void set_leaf(Config& config, OptionTable& table, const Leaf& leaf, const std::s
     refuse(fmt::format("{} is a section, not an option", leaf.key),
            fmt::format("[{0}] or {0} = {{ … }}", leaf.key));
   }
+  require_known(table, leaf.key, where, known);
   const Option& option = table.require_key(leaf.key, where);
-  if (config.places.contains(leaf.key))  // "model.width" in quotes beside model = { width … }
+  if (places.contains(leaf.key))  // "model.width" in quotes beside model = { width … }
     refuse(fmt::format("{} is there twice", leaf.key), "one value");
   table.set(leaf.key, raw_value(*leaf.node, leaf.key, option, where));
-  config.places[leaf.key] = where;
+  places[leaf.key] = where;
 }
 
 }  // namespace
 
-Config parse_config(std::string_view text, const std::string& file) {
+Places read_options(std::string_view text, const std::string& file, OptionTable& table,
+                    const std::string& known) {
   const toml::table root = parse(text, file);
   std::vector<Leaf> leaves;
   collect(root, "", leaves);
@@ -113,9 +129,15 @@ Config parse_config(std::string_view text, const std::string& file) {
   std::sort(leaves.begin(), leaves.end(), [](const Leaf& a, const Leaf& b) {
     return std::tie(a.at.line, a.at.column) < std::tie(b.at.line, b.at.column);
   });
+  Places places;
+  for (const Leaf& leaf : leaves) set_leaf(places, table, leaf, file, known);
+  return places;
+}
+
+Config parse_config(std::string_view text, const std::string& file) {
   Config config;
   OptionTable table = table_of(config);
-  for (const Leaf& leaf : leaves) set_leaf(config, table, leaf, file);
+  config.places = read_options(text, file, table, "");
   return config;
 }
 

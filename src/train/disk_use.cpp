@@ -17,11 +17,17 @@ DiskUse disk_use(const Config& config, const ProgramSet& programs) {
   out.checkpoints = config.run.keep_last + 1;
   const std::int64_t steps = length_of(config).steps;
   if (steps == 0) return out;
-  const std::int64_t every = config.run.save_every;
-  const std::int64_t saves = every == 0 ? 1 : (steps + every - 1) / every;
+  const std::int64_t saves = saves_after(config, 0);
   out.checkpoints = std::min(out.checkpoints, saves);
   out.written = steps * out.written_per_step + saves * out.checkpoint;
   return out;
+}
+
+std::int64_t saves_after(const Config& config, std::int64_t step) {
+  const std::int64_t steps = length_of(config).steps, every = config.run.save_every;
+  if (step >= steps) return 0;
+  if (every == 0) return 1;
+  return steps / every - step / every + (steps % every == 0 ? 0 : 1);
 }
 
 namespace {
@@ -50,23 +56,27 @@ Error too_little(const Need& need, const DiskUse& use, std::int64_t there, std::
   const std::int64_t fit = there + (free - need.scratch) / use.checkpoint - 1;
   if (free > need.scratch && fit >= 1 && need.checkpoints > 0)
     report.tries.push_back(fmt::format("run.keep_last = {}", fit));
+  if (need.checkpoints > 1 && free - need.scratch >= use.checkpoint)
+    report.tries.emplace_back("run.save_every = 0, to save at the end alone");
   if (need.scratch > 0) report.tries.emplace_back("plan.disk_path with a folder on another disk");
-  if (report.tries.empty()) report.tries.emplace_back("--out with a folder on another disk");
+  if (need.checkpoints > 0 && report.tries.size() < 3)
+    report.tries.emplace_back("--out with a folder on another disk");
   return Error(Exit::disk, std::move(report));
 }
 
 }  // namespace
 
-void require_disk(const DiskUse& use, const std::string& scratch_folder,
-                  const std::string& run_folder, std::int64_t there) {
-  std::vector<Need> needs{{run_folder, 0, std::max<std::int64_t>(0, use.checkpoints - there)}};
-  if (same_disk(scratch_folder, run_folder))
+void require_disk(const Config& config, const DiskUse& use, const std::string& scratch_folder,
+                  const RunSoFar& run) {
+  const std::int64_t more = std::max<std::int64_t>(0, config.run.keep_last + 1 - run.there);
+  std::vector<Need> needs{{run.folder, 0, std::min(more, saves_after(config, run.step))}};
+  if (same_disk(scratch_folder, run.folder))
     needs.front().scratch = use.scratch;
   else
     needs.push_back({scratch_folder, use.scratch, 0});
   for (const Need& need : needs) {
     const std::int64_t free = free_disk_bytes(need.folder);
-    require(bytes_of(need, use) <= free, [&] { return too_little(need, use, there, free); });
+    require(bytes_of(need, use) <= free, [&] { return too_little(need, use, run.there, free); });
   }
 }
 

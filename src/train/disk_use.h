@@ -20,9 +20,18 @@ struct DiskUse {
 };
 DiskUse disk_use(const Config& config, const ProgramSet& programs);
 
-// Exit::disk, saying what would fit, unless the disks of both folders have the room; `there` of the
-// run's checkpoints lie there already.
-void require_disk(const DiskUse& use, const std::string& scratch_folder,
-                  const std::string& run_folder, std::int64_t there);
+// How many checkpoints a run saves that goes on from a step to its end.
+std::int64_t saves_after(const Config& config, std::int64_t step);
+
+// The run as it is found.
+struct RunSoFar {
+  std::string folder;
+  std::int64_t step = 0;   // from which it goes on
+  std::int64_t there = 0;  // checkpoints that lie there already
+};
+// Exit::disk, saying what would fit, unless the disks of both folders have the room for as many
+// checkpoints as there will be at a time.
+void require_disk(const Config& config, const DiskUse& use, const std::string& scratch_folder,
+                  const RunSoFar& run);
 
 }  // namespace sluice

@@ -5,8 +5,10 @@
 #include <optional>
 
 #include "backend/cpu/cpu.h"
+#include "models/published.h"
 #include "planner/budget.h"
 #include "train/assembly.h"
+#include "train/changes.h"
 #include "train/sizes.h"
 
 namespace sluice {
@@ -76,7 +78,7 @@ Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
 
 }  // namespace
 
-Plan placed(const Config& config, const Plan& plan, int threads) {
+Plan placed(const Config& config, const Plan& plan, int threads, int most_stash_slots) {
   Sizes sizes(config, plan, threads);
   const Placement placement = within_host(config, sizes, within_device(config, plan, sizes));
   const TierBytes bytes = sizes.of(placement);
@@ -84,7 +86,53 @@ Plan placed(const Config& config, const Plan& plan, int threads) {
                "what streams needs", "host memory", bytes.host);
   require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
                "what streams needs", "disk", bytes.disk);
-  return with(plan, placement);
+  if (config.plan.device_memory == 0 || config.plan.slots != 0 || plan.stash_slots > 0)
+    return with(plan, placement);
+  const auto device = [&](const Placement& one) { return sizes.of(one).device; };
+  return with(plan,
+              with_stash_slots(placement, most_stash_slots, config.plan.device_memory, device));
+}
+
+namespace {
+
+// Plans a config; throws Error unless it takes at most `available` bytes.
+void plan_again(const Config& config, bool packed, int threads, std::int64_t available) {
+  const auto fits = [&](std::int64_t bytes) {
+    require(bytes <= available, [] { return Error(Exit::memory, {"too large", {}, {}, {}, {}}); });
+  };
+  // Weights, gradients and state in the smallest formats, where nothing may leave memory: what
+  // cannot fit needs no programs.
+  const bool all_here = config.plan.homes == "auto" && config.plan.device_memory == 0;
+  if (all_here || config.plan.homes == "device") fits(6 * parameters_of(config.model));
+  Plan open = plan_of(config);
+  open.packed = packed;
+  const Plan plan = placed(config, open, threads);
+  fits(memory_of(assemble_training(config, plan, threads), threads).total);
+}
+
+}  // namespace
+
+Plan placed_or_told(const Config& config, const Plan& plan, int threads, std::int64_t available) {
+  try {
+    return placed(config, plan, threads);
+  } catch (BudgetError& e) {
+    const Changes::Again again = [&](const Config& c) {
+      plan_again(c, plan.packed, threads, available);
+    };
+    Changes changes(config, again);
+    changes.budgets({"plan.device_memory", "plan.host_memory", "plan.disk_memory"});
+    changes.free_choices();
+    changes.formats();
+    changes.smaller_batches(plan.micro_batch);
+    changes.smaller_model();
+    changes.fewer_layers();
+    changes.smaller_model("plan.state=compact");
+    changes.other_models();
+    const std::vector<Alternative> found = std::move(changes).take();
+    if (!found.empty()) e.report().tries.clear();
+    for (const Alternative& one : found) e.report().tries.push_back(one.as_lines().text());
+    throw;
+  }
 }
 
 namespace {
@@ -135,7 +183,21 @@ std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
   const auto first_of_key = std::find_if(candidates.begin(), candidates.end(),
                                          [](const PlanChange& c) { return c.changes_key; });
   if (streaming) candidates.insert(first_of_key, *streaming);
-  return changes_that_fit(candidates, available, total_of);
+  std::vector<PlanChange> out = changes_that_fit(candidates, available, total_of);
+  if (out.size() == Changes::most) return out;
+  const Changes::Again again = [&](const Config& c) {
+    plan_again(c, plan.packed, threads, available);
+  };
+  Changes changes(config, again);
+  changes.free_choices();
+  changes.formats();
+  changes.smaller_model();
+  changes.fewer_layers();
+  changes.smaller_model("plan.state=compact");
+  changes.other_models();
+  for (const Alternative& one : std::move(changes).take())
+    if (out.size() < Changes::most) out.push_back(one.as_lines());
+  return out;
 }
 
 }  // namespace sluice

@@ -1,12 +1,10 @@
 #include "train/machine_fit.h"
 
-#include <fmt/ranges.h>
-
 #include <optional>
 
-#include "models/published.h"
 #include "planner/simulate.h"
 #include "train/assembly.h"
+#include "train/changes.h"
 #include "train/fit.h"
 #include "train/sizes.h"
 
@@ -105,97 +103,68 @@ Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int
     best = one;
     least = seconds;
   }
-  return best ? with(plan, *best) : placed(config, plan, threads);  // which says why none does
+  return best ? with(plan, *best) : placed(config, plan, threads, 0);  // which says why none does
 }
 
 namespace {
 
+// Throws unless it fits.
+void plan_again(const Config& asked, const Machine& machine) {
+  const Config config = on_machine(asked, machine);
+  check(config);
+  const Plan plan = plan_of(config, machine);
+  if (machine.device != "cpu") {
+    Sizes sizes(config, plan, 1);
+    if (!within_budgets(config, plan, sizes).empty()) return;
+  }
+  placed(config, plan, 1);
+}
+
 bool fits(const Config& asked, const Machine& machine) {
   try {
-    const Config config = on_machine(asked, machine);
-    check(config);
-    const Plan plan = plan_of(config, machine);
-    if (machine.device == "cpu") {
-      placed(config, plan, 1);
-      return true;
-    }
-    Sizes sizes(config, plan, 1);
-    return !within_budgets(config, plan, sizes).empty();
+    plan_again(asked, machine);
+    return true;
   } catch (const Error&) {
     return false;
   }
 }
 
-// The largest published model that is smaller and fits, in the same run; empty: none.
-std::string smaller_model(const Config& asked, const Machine& machine) {
-  std::string best;
-  std::int64_t most = 0;
-  const std::int64_t all = parameters_of(asked.model);
-  for (const std::string& name : builtin_names()) {
-    Config config = asked;
-    config.model = load_config(name).model;
-    const std::int64_t parameters = parameters_of(config.model);
-    const bool same = config.model.family == asked.model.family;
-    if (!same || parameters >= all || parameters <= most || !fits(config, machine)) continue;
-    best = name;
-    most = parameters;
-  }
-  return best;
-}
-
-// The most blocks that fit; 0: not one.
-std::int64_t layers_that_fit(Config config, const Machine& machine) {
-  std::int64_t fit = 0, too_many = config.model.layers;
-  while (too_many - fit > 1) {
-    config.model.layers = (fit + too_many) / 2;
-    (fits(config, machine) ? fit : too_many) = config.model.layers;
-  }
-  return fit;
-}
-
 }  // namespace
 
 std::vector<std::string> changes_that_fit(const Config& asked, const Machine& machine) {
-  constexpr std::size_t most = 3;
+  const Changes::Again again = [&](const Config& config) { plan_again(config, machine); };
+  Changes changes(asked, again);
+  const std::vector<std::string> budgets = {"plan.device_memory", "plan.host_memory",
+                                            "plan.disk_memory"};
+  const PlanConfig& plan = asked.plan;
+  if (plan.device_memory > 0 || plan.host_memory > 0 || plan.disk_memory > 0)
+    changes.budgets(budgets);
+  changes.free_choices();
+  changes.formats();
+  changes.smaller_batches(plan_of(on_machine(asked, machine), machine).micro_batch);
+  changes.budgets({"plan.host_memory", "plan.disk_memory"});
+  std::vector<Machine> larger;
+  for (const BuiltinMachine& one : builtin_machines())
+    if (Machine other = load_machine(std::string(one.name));
+        other.real && other.host_budget() > machine.host_budget())
+      larger.push_back(std::move(other));
+  for (const Machine& other : larger)
+    if (!changes.enough() && fits(asked, other))
+      changes.machine(fmt::format("--machine {}", other.name));
+  changes.smaller_model();
+  changes.fewer_layers();
+  if (asked.plan.state != "compact") changes.fewer_layers("plan.state=compact");
+  for (const Machine& other : larger) {
+    if (changes.enough()) break;
+    const Changes::Again there = [&](const Config& config) { plan_again(config, other); };
+    if (const std::int64_t layers = layers_that_fit(asked, there); layers > 0)
+      changes.machine(fmt::format("--machine {} --model.layers={}", other.name, layers));
+  }
+  if (asked.plan.state != "compact") changes.smaller_model("plan.state=compact");
+  changes.budgets(budgets);
+  changes.other_models();
   std::vector<std::string> out;
-  const auto consider = [&](const std::vector<std::string>& settings) {
-    Config config = asked;
-    apply_overrides(config, settings);
-    if (out.size() < most && fits(config, machine))
-      out.push_back(fmt::format("--{}", fmt::join(settings, " --")));
-  };
-  if (asked.plan.passes > 0) consider({"plan.passes=auto"});
-  if (asked.plan.state != "compact") consider({"plan.state=compact"});
-  if (asked.plan.gradients == "auto") consider({"plan.gradients=bf16"});
-  if (asked.plan.gradients == "auto" && asked.plan.state != "compact")
-    consider({"plan.state=compact", "plan.gradients=bf16"});
-  const std::int64_t micro_batch = plan_of(on_machine(asked, machine), machine).micro_batch;
-  if (micro_batch > 1) consider({fmt::format("plan.micro_batch={}", micro_batch / 2)});
-  if (asked.batch.sequence > 512)
-    consider({fmt::format("batch.sequence={}", asked.batch.sequence / 4)});
-  for (const BuiltinMachine& one : builtin_machines()) {
-    const Machine other = load_machine(std::string(one.name));
-    const bool larger = other.real && other.host_budget() > machine.host_budget();
-    if (out.size() < most && larger && fits(asked, other))
-      out.push_back(fmt::format("--machine {}", one.name));
-  }
-  if (const std::string name = smaller_model(asked, machine); out.size() < most && !name.empty())
-    out.push_back(fmt::format("{}, a smaller model", name));
-  Config smaller = asked;
-  for (const char* state : {"", "compact"}) {
-    if (out.size() == most || asked.plan.state == state) continue;
-    if (*state != '\0') smaller.plan.state = state;
-    if (const std::int64_t layers = layers_that_fit(smaller, machine); layers > 0)
-      out.push_back(fmt::format("--model.layers={}{}", layers,
-                                *state == '\0' ? "" : " --plan.state=compact"));
-  }
-  for (const BuiltinMachine& one : builtin_machines()) {
-    const Machine other = load_machine(std::string(one.name));
-    const bool larger = other.real && other.host_budget() > machine.host_budget();
-    if (out.size() == most || !larger) continue;
-    if (const std::int64_t layers = layers_that_fit(asked, other); layers > 0)
-      out.push_back(fmt::format("--machine {} --model.layers={}", one.name, layers));
-  }
+  for (const Alternative& change : std::move(changes).take()) out.push_back(change.as_options());
   return out;
 }
 

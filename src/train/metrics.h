@@ -41,6 +41,8 @@ class MetricsLog {
   void step(const StepResult& result, const Pace& pace);
   void validation(std::int64_t step, const Evaluation& evaluation, std::uint64_t digest);
   void saved(std::int64_t step, std::uint64_t digest);
+  // A row of its own: one JSON object.
+  void row(std::string_view json) { write(json); }
   // One line for a person: samples, warnings.
   void say(std::string_view line);
   // The bar as it is now: before something that takes its time.

@@ -1,10 +1,13 @@
 #include "train/run.h"
 
+#include <nlohmann/json.hpp>
+
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
 #include "planner/simulate.h"
 #include "train/assembly.h"
+#include "train/device.h"
 #include "train/disk_use.h"
 #include "train/fit.h"
 #include "train/hash_log.h"
@@ -54,17 +57,10 @@ struct Data {
   TokenizerPtr tokenizer;  // null: raw ids
 };
 
-CpuBackend::Options cpu_options(const Config& config) {
-  CpuBackend::Options out;
-  out.threads = config.run.threads == 0 ? usable_threads() : static_cast<int>(config.run.threads);
-  out.isa = config.run.isa == "auto" ? best_isa() : parse_isa(config.run.isa);
-  return out;
-}
-
-NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, Isa isa) {
+NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, const Device& device) {
   KeyFacts facts;
-  facts.backend = "cpu";
-  facts.isa = name_of(isa);
+  facts.backend = device.backend();
+  facts.isa = device.model();
   facts.data = data.train.checksum();
   if (data.train.tokenizer()) facts.data += " " + data.train.tokenizer()->hash;
   facts.fusions = fusion_set();
@@ -79,9 +75,20 @@ struct Peak {
   std::string text;
 };
 
-Peak peak_of(const TrainRequest& request, const Plan& plan, const FoundMachine& found) {
-  const char* precision = plan.numerics.precision == DType::bf16 ? "bf16" : "float32";
+Peak peak_of(const TrainRequest& request, const Plan& plan, const FoundMachine& found,
+             const Device& device) {
+  const bool bf16 = plan.numerics.precision == DType::bf16;
+  const char* precision = bf16 ? "bf16" : "float32";
   Peak peak;
+  if (device.is_gpu()) {
+    peak.flops = device.peak_flops(bf16);
+    peak.text = peak.flops > 0 ? fmt::format(
+                                     "MFU: 6 N + 12 L D T FLOPs a token over {:.1f} TFLOP/s, the "
+                                     "dense {} peak of {} by its data sheet",
+                                     peak.flops / 1e12, precision, device.model())
+                               : fmt::format("no MFU: the peak of {} is not known", device.model());
+    return peak;
+  }
   if (found.machine) peak.flops = product_flops(*found.machine, precision);
   if (peak.flops > 0)
     peak.text = fmt::format(
@@ -96,7 +103,9 @@ Peak peak_of(const TrainRequest& request, const Plan& plan, const FoundMachine& 
 }
 
 // The machine that was described, which must be this one, or as `sluice doctor` measured it.
-std::optional<Machine> machine_of(const TrainRequest& request, const ThisMachine& here) {
+std::optional<Machine> machine_of(const TrainRequest& request, const ThisMachine& here,
+                                  const Device& device) {
+  if (device.is_gpu()) return std::nullopt;  // what was measured is of the CPU
   if (request.machine.empty()) return here.described();
   Machine machine = load_machine(request.machine);
   require_same(machine, {here.id.cpu, here.id.isa, here.id.threads, here.memory}, request.machine);
@@ -110,6 +119,14 @@ Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& m
   if (!machine || measured <= 0) return exit;
   const Simulated step = simulate(programs, *machine);
   const double predicted = static_cast<double>(tokens) / step.seconds;
+  const MemoryMap& memory = programs.memory;
+  const nlohmann::json row = {
+      {"predicted", to_json(step, tokens)},
+      {"machine", machine->name},
+      {"measured", {{"tokens_per_second", measured}}},
+      {"taken",
+       {{"device", memory.total()}, {"host", memory.host_bytes()}, {"disk", memory.disk_bytes()}}}};
+  log.row(row.dump());
   log.say(fmt::format(
       "sluice: predicted {:.4g} tokens/s on {}, bound by {}; measured {:.4g}, {:+.1f}%", predicted,
       machine->name, name_of(step.bound), measured, 100 * (measured / predicted - 1)));
@@ -129,9 +146,10 @@ void say(MetricsLog& log, const std::vector<std::string>& messages) {
   for (const std::string& message : messages) log.say("sluice: " + message);
 }
 
-void say_start(MetricsLog& log, const Peak& peak, const Plan& plan, Isa isa, const RunFiles& files,
-               std::int64_t steps) {
-  if (plan.numerics.precision == DType::bf16 && !multiplies_bf16(isa))
+void say_start(MetricsLog& log, const Peak& peak, const Plan& plan, const Device& device,
+               const RunFiles& files, std::int64_t steps) {
+  const Isa isa = device.cpu().isa;
+  if (!device.is_gpu() && plan.numerics.precision == DType::bf16 && !multiplies_bf16(isa))
     say(log,
         {fmt::format("{} has no bf16 products: float32 arithmetic on bf16 storage, which saves "
                      "memory, not time",
@@ -141,9 +159,57 @@ void say_start(MetricsLog& log, const Peak& peak, const Plan& plan, Isa isa, con
   if (files.step() >= steps) log.say("sluice: all steps are done already");
 }
 
-std::string folder_of(const TrainRequest& request, const NumericsKey& key) {
+std::string folder_of(const TrainRequest& request, const Data& data, const Device& device) {
   if (!request.out.empty()) return request.out;
-  return fmt::format("runs/{}-{}", request.config.run.name, key.hash().substr(0, 8));
+  const Config& config = request.config;
+  const NumericsKey key = key_of(config, data, plan_of(config), device);
+  return fmt::format("runs/{}-{}", config.run.name, key.hash().substr(0, 8));
+}
+
+void require_plan(const TrainRequest& request, const PlanMachine& machine) {
+  if (!request.plan) return;
+  require_made_for(*request.plan, request.config);
+  require_made_for(*request.plan, machine);
+}
+
+// What is run: as the request says, and as the run was planned when it began.
+struct Decided {
+  Config config;
+  Plan plan;
+  std::vector<std::string> messages;
+};
+
+bool is_of(const PlanFile& file, const Config& config) {
+  try {
+    require_made_for(file, config);
+    return true;
+  } catch (const Error&) {  // the run's key tells what differs
+    return false;
+  }
+}
+
+Decided decide(const TrainRequest& request, const std::string& folder, const PlanMachine& machine,
+               const Device& device) {
+  const Config& config = request.config;
+  const int threads = device.workers();
+  std::optional<PlanFile> kept;
+  if (!request.plan && request.resume != "never") kept = kept_plan(folder);
+  const bool keeps = kept && is_of(*kept, config);
+  if (keeps) {
+    PlanMachine alike = machine;
+    alike.threads = 0;  // as many as there are today
+    KeptPlan all = with_kept(config, *kept, alike);
+    try {
+      check(all.config);
+      const Plan plan = placed(all.config, plan_of(all.config), threads);
+      return {std::move(all.config), plan, std::move(all.messages)};
+    } catch (const Error&) {
+      if (all.planned_anew) throw;
+    }
+  }
+  Decided out{config, placed_or_told(config, plan_of(config), threads, device.available()), {}};
+  if (keeps) out.messages.emplace_back("planned anew: the run's plan does not fit any more");
+  return out;
 }
 
 // Who sees what the executor does, as far as the run asks for it.
@@ -182,12 +248,12 @@ std::string scratch_folder(const Config& config, const RunFiles& files) {
 }
 
 // Nothing is taken before both are known to fit.
-void require_room(const Config& config, int threads, const MemoryBytes& memory, const DiskUse& disk,
-                  const std::string& scratch, const RunFiles& files) {
-  const std::int64_t available = available_memory();
-  require_fits(memory, available, [&] { return changes_that_fit(config, threads, available); });
-  require_disk(disk, scratch, files.folder().string(),
-               static_cast<std::int64_t>(checkpoint_steps(files.folder()).size()));
+void require_room(const Config& config, const Device& device, const MemoryBytes& memory,
+                  const DiskUse& disk, const std::string& scratch, const RunFiles& files) {
+  const std::int64_t available = device.available();
+  require_fits(device.wanted(memory), available,
+               [&] { return changes_that_fit(config, device.workers(), available); });
+  require_disk(config, disk, scratch, {files.folder().string(), files.step(), files.checkpoints()});
 }
 
 // Null when nothing is at home on disk.
@@ -195,52 +261,53 @@ std::unique_ptr<ScratchFile> take_scratch(const std::string& folder, const Progr
                                           Faults& faults, MetricsLog& log) {
   if (programs.memory.disk_bytes() == 0) return nullptr;
   auto out = std::make_unique<ScratchFile>(folder, programs.memory.disk_bytes(), faults);
-  if (!out->direct())
-    log.say(fmt::format("sluice: the disk of {} knows no O_DIRECT: blobs go through the page cache",
-                        folder));
+  if (!out->direct()) say(log, {out->without_direct()});
   return out;
 }
 
 }  // namespace
 
 Exit train(const TrainRequest& request) {
-  const Config& config = request.config;
-  check_trainable(config);
-  const CpuBackend::Options cpu = cpu_options(config);
-  const ThisMachine here(request.machine_file, cpu.isa, cpu.threads);
-  const std::optional<Machine> machine = machine_of(request, here);
-  const Plan plan = placed(config, plan_of(config), cpu.threads);
-  const Data data(config);
+  check_trainable(request.config);
+  const Device device(request.config);
+  const ThisMachine here(request.machine_file, device.cpu().isa, device.cpu().threads);
+  const std::optional<Machine> machine = machine_of(request, here, device);
+  const PlanMachine planned_on = plan_machine(here);
+  require_plan(request, planned_on);
+  const Data data(request.config);
+  const std::string folder = folder_of(request, data, device);
+  const auto [config, plan, messages] = decide(request, folder, planned_on, device);
   const TrainingBatches batches(data.train, data.rows(config),
                                 static_cast<std::uint64_t>(config.run.seed));
-  const NumericsKey key = key_of(config, data, plan, cpu.isa);
-  RunFiles files(folder_of(request, key), key, request.accepted_changes, request.resume);
+  const NumericsKey key = key_of(config, data, plan, device);
+  RunFiles files(folder, key, request.accepted_changes, request.resume);
   const auto programs =
-      std::make_shared<const ProgramSet>(assemble_training(config, plan, cpu.threads));
+      std::make_shared<const ProgramSet>(assemble_training(config, plan, device.workers()));
 
-  MemoryBytes memory = memory_of(*programs, cpu.threads);
+  MemoryBytes memory = memory_of(*programs, device.workers());
   const std::int64_t recorded = Recorder::bytes(*programs, static_cast<int>(request.trace));
   memory.process += recorded, memory.total += recorded;
   const std::string scratch_at = scratch_folder(config, files);
-  require_room(config, cpu.threads, memory, disk_use(config, *programs), scratch_at, files);
-  CpuBackend backend(cpu);
-  files.open(config, key, *request.faults);
+  require_room(config, device, memory, disk_use(config, *programs), scratch_at, files);
+  const std::unique_ptr<Backend> backend = device.take();
+  files.open(request.config, key, plan_file(config, plan, planned_on), *request.faults);
   const RunLength length = length_of(config);
-  const Peak peak = peak_of(request, plan, here.measured);
+  const Peak peak = peak_of(request, plan, here.measured, device);
   MetricsLog log((files.folder() / "metrics.jsonl").string(),
                  metrics_options(request, length.steps, peak.flops));
   log.say(fmt::format(
-      "sluice: {} in {} | key {} | {} parameters | {} | {} micro-batches of {} x {} | {} threads, "
-      "{} | {:.2f} GiB planned",
+      "sluice: {} in {} | key {} | {} parameters | {} | {} micro-batches of {} x {} | {} | "
+      "{:.2f} GiB planned",
       config.run.name, files.folder().string(), key.hash(), programs->model->parameters(),
-      steps_text(length), plan.micro_batches, plan.micro_batch, config.batch.sequence, cpu.threads,
-      name_of(cpu.isa), static_cast<double>(memory.total) / (1 << 30)));
-  say_start(log, peak, plan, cpu.isa, files, length.steps);
+      steps_text(length), plan.micro_batches, plan.micro_batch, config.batch.sequence,
+      device.text(), static_cast<double>(memory.total) / (1 << 30)));
+  say_start(log, peak, plan, device, files, length.steps);
+  say(log, messages);
 
   Watchers watchers(request, files, programs);
   const auto scratch = take_scratch(scratch_at, *programs, *request.faults, log);
   watchers.options.scratch = scratch.get();
-  Trainer trainer(config, plan, backend, programs, batches, watchers.options);
+  Trainer trainer(config, plan, *backend, programs, batches, watchers.options);
   if (files.resumed())
     say(log, files.load(trainer, config.model));
   else
@@ -256,7 +323,7 @@ Exit train(const TrainRequest& request) {
     sampler.emplace(trainer, config, *data.tokenizer, (files.folder() / "samples.jsonl").string());
   std::optional<Tracing> tracing;
   if (watchers.recorder)
-    tracing.emplace(*watchers.recorder, *programs, files.folder() / "trace.json", log);
+    tracing.emplace(*watchers.recorder, *programs, machine, files.folder() / "trace.json", log);
   const LoopParts parts{config,
                         key,
                         trainer,

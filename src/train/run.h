@@ -3,16 +3,19 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/fault.h"
 #include "train/config.h"
+#include "train/plan_file.h"
 
 namespace sluice {
 
 struct TrainRequest {
   Config config;
+  std::optional<PlanFile> plan;                   // --plan, which `config` has already
   std::string out;                                // empty: runs/NAME-KEY8
   std::vector<std::string> accepted_changes;      // --change
   std::string resume = "auto";                    // or "never"

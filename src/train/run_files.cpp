@@ -13,6 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* plan_name = "plan.toml";
+
 bool is_run(const fs::path& folder) { return fs::exists(folder / "config.toml"); }
 
 // A run that was killed while open() made it: config.toml comes last.
@@ -21,7 +23,8 @@ bool is_unborn(const fs::path& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     const bool ours = name == ".lock" || name == "key.txt" || name == "key.txt.tmp" ||
-                      name == "config.toml.tmp" ||
+                      name == "config.toml.tmp" || name == plan_name ||
+                      name == std::string(plan_name) + ".tmp" ||
                       (name == "checkpoints" && fs::is_empty(entry.path()));
     if (!ours) return false;
   }
@@ -88,6 +91,17 @@ bool load_spikes(const Checkpoint& from, std::span<double> spikes) {
 
 }  // namespace
 
+std::optional<PlanFile> kept_plan(const fs::path& folder) {
+  const fs::path file = folder / plan_name;
+  if (!is_run(folder) || !fs::exists(file)) return {};
+  try {
+    return load_plan_file(file.string());
+  } catch (Error& e) {
+    e.report().tries.push_back(fmt::format("remove {}, to plan anew", file.string()));
+    throw;
+  }
+}
+
 RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
                    const std::vector<std::string>& accepted, const std::string& resume)
     : folder_(std::move(folder)) {
@@ -124,7 +138,12 @@ RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
   messages_.push_back(fmt::format("resuming {} at step {}", folder_.string(), resumed_->step));
 }
 
-void RunFiles::open(const Config& config, const NumericsKey& key, Faults& faults) {
+std::int64_t RunFiles::checkpoints() const {
+  return static_cast<std::int64_t>(checkpoint_steps(folder_).size() - damaged_.size());
+}
+
+void RunFiles::open(const Config& config, const NumericsKey& key, const PlanFile& plan,
+                    Faults& faults) {
   lock_ = std::make_unique<RunLock>(folder_);
   store_ =
       std::make_unique<CheckpointStore>(folder_, static_cast<int>(config.run.keep_last), faults);
@@ -132,6 +151,7 @@ void RunFiles::open(const Config& config, const NumericsKey& key, Faults& faults
   for (const char* file : {"metrics.jsonl", "hashes.jsonl", "samples.jsonl"})
     truncate_after(folder_ / file, step());
   write_file_atomic((folder_ / "key.txt").string(), key.text);
+  write_file_atomic((folder_ / plan_name).string(), to_toml(plan));
   write_file_atomic((folder_ / "config.toml").string(), to_toml(config));
 }
 
@@ -146,6 +166,7 @@ std::vector<std::string> RunFiles::load(Trainer& trainer, const ModelConfig& mod
     messages.emplace_back("the statistics of optim.skip_spikes begin here");
   if (loaded.began_average) messages.emplace_back("the average of the weights begins here");
   if (loaded.converted) {
+    store_->remove_old(step());
     messages.push_back("converted on reading: " + conversions_);
     return messages;  // other bytes: the digest that was saved is of the old ones
   }
@@ -158,6 +179,7 @@ std::vector<std::string> RunFiles::load(Trainer& trainer, const ModelConfig& mod
                                found,
                                {}});
   });
+  store_->remove_old(step());
   return messages;
 }
 

@@ -9,9 +9,13 @@
 
 #include "checkpoint/store.h"
 #include "train/key.h"
+#include "train/plan_file.h"
 #include "train/trainer.h"
 
 namespace sluice {
+
+// The plan with which the run of `folder` went on last; none: there is no run, or none was kept.
+std::optional<PlanFile> kept_plan(const std::filesystem::path& folder);
 
 class RunFiles {
  public:
@@ -23,15 +27,17 @@ class RunFiles {
 
   const std::filesystem::path& folder() const { return folder_; }
   const std::optional<Checkpoint>& resumed() const { return resumed_; }
+  // Checkpoints that count: damaged ones are set aside, and stay.
+  std::int64_t checkpoints() const;
   std::int64_t step() const { return resumed_ ? resumed_->step : 0; }
   // What a person is told about the decision, a line each.
   const std::vector<std::string>& messages() const { return messages_; }
 
   // From here on files change: takes the lock, moves metrics rows past the resumed step aside,
-  // writes config.toml.
-  void open(const Config& config, const NumericsKey& key, Faults& faults);
+  // writes plan.toml and config.toml.
+  void open(const Config& config, const NumericsKey& key, const PlanFile& plan, Faults& faults);
   // Weights and state of the resumed step, converted when the run's formats are others. Returns
-  // what a person is told about that.
+  // what a person is told about that. Checkpoints that a kill kept too many of are removed then.
   std::vector<std::string> load(Trainer& trainer, const ModelConfig& model);
 
   // Writes the checkpoint of `step`. Error(Exit::disk) leaves everything as it was.

@@ -31,6 +31,7 @@ Plan with(Plan plan, const Placement& placement) {
   plan.passes = placement.passes;
   plan.homes = placement.homes;
   plan.slots = placement.slots;
+  if (placement.stash_slots > 0) plan.stash_slots = placement.stash_slots;  // else as said
   plan.spill_stash = placement.stash == Stash::spilled;
   plan.recompute = placement.recompute;
   return plan;
@@ -44,7 +45,7 @@ TierBytes Sizes::of(const Placement& placement) {
   spec_.options.passes = static_cast<int>(plan.passes);
   spec_.options.homes = homes_of(plan, model_);
   spec_.options.spill_stash = plan.spill_stash;
-  spec_.options.stash_slots = plan.slots;
+  spec_.options.stash_slots = stash_slots_of(plan);
   spec_.options.recompute = plan.recompute;
   const MemoryMap memory = memory_map(spec_);
   return {memory.total(), memory.host_bytes(), memory.disk_bytes()};

@@ -1,20 +1,26 @@
-// `--trace N`: when N steady steps have been recorded, RUN/trace.json is written and a line says
-// what of the copies lay behind computation. One thread.
+// `--trace N`: when N steady steps have been recorded, RUN/trace.json is written, what the planner
+// predicted of them below, and a line says what of the copies lay behind computation. One thread.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 
 #include "executor/recorder.h"
+#include "planner/description.h"
 #include "train/metrics.h"
 
 namespace sluice {
 
 class Tracing {
  public:
-  // All of them outlive it.
-  Tracing(const Recorder& recorder, const ProgramSet& programs, std::filesystem::path path,
-          MetricsLog& log)
-      : recorder_(recorder), programs_(programs), path_(std::move(path)), log_(log) {}
+  // All of them outlive it. Without a machine nothing is predicted, and the line says so.
+  Tracing(const Recorder& recorder, const ProgramSet& programs,
+          const std::optional<Machine>& machine, std::filesystem::path path, MetricsLog& log)
+      : recorder_(recorder),
+        programs_(programs),
+        machine_(machine),
+        path_(std::move(path)),
+        log_(log) {}
 
   void enqueued(std::int64_t step);
   // A step was waited for; the `last` one before the run stops writes what there is.
@@ -22,9 +28,11 @@ class Tracing {
 
  private:
   void write() const;
+  Timeline predicted() const;
 
   const Recorder& recorder_;
   const ProgramSet& programs_;
+  const std::optional<Machine>& machine_;
   std::filesystem::path path_;
   MetricsLog& log_;
   std::int64_t full_at_ = 0;  // the last step that is recorded

@@ -46,7 +46,8 @@ void Trainer::initialize() {
 
 std::span<double> Trainer::spikes() const {
   if (config_.optim.skip_spikes <= 0) return {};
-  return executor_.global("spikes", DType::f64, {{Axis::scalar, Spikes::slots}}).values<double>();
+  return executor_.global("spikes", DType::f64, {{Axis::scalar, Spikes::slots}}, Access::update)
+      .values<double>();
 }
 
 void Trainer::derive() {

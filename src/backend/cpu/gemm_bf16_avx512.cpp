@@ -18,13 +18,24 @@ void widen(const Half* words, std::int64_t count, int width, float* dst) {
   }
 }
 
+// To the caches, or past them.
+template <bool past>
+void store_line(Half* to, __m512i line) {
+  if constexpr (past) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), line);
+  } else {
+    _mm512_storeu_si512(to, line);
+  }
+}
+
 // Two lines of 32 numbers become two lines of 16 words.
+template <bool past>
 void interleave32(__m512i low, __m512i high, Half* left, Half* right) {
   const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
                                          8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i next = _mm512_add_epi16(order, _mm512_set1_epi16(16));
-  _mm512_storeu_si512(left, _mm512_permutex2var_epi16(low, order, high));
-  _mm512_storeu_si512(right, _mm512_permutex2var_epi16(low, next, high));
+  store_line<past>(left, _mm512_permutex2var_epi16(low, order, high));
+  store_line<past>(right, _mm512_permutex2var_epi16(low, next, high));
 }
 
 // The upper half of each word is x to nearest, ties to even: half a unit less the last bit of what
@@ -38,12 +49,11 @@ __m512i rounded(__m512 x) {
   return _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x400000));
 }
 
-}  // namespace
-
 constexpr int ahead = 32;  // lines: a group of columns is read faster than a cache answers
 
-void avx512_interleave_bf16(const Half* src, std::int64_t ld, std::int64_t k, std::int64_t columns,
-                            int width, std::int64_t stride, Half* dst) {
+template <bool past>
+void interleave(const Half* src, std::int64_t ld, std::int64_t k, std::int64_t columns, int width,
+                std::int64_t stride, Half* dst) {
   const std::int64_t parts = (columns + width - 1) / width;
   const __mmask16 words = static_cast<__mmask16>(0xffffu >> (16 - width));
   const __mmask16 rest = static_cast<__mmask16>(words >> (parts * width - columns));
@@ -60,7 +70,8 @@ void avx512_interleave_bf16(const Half* src, std::int64_t ld, std::int64_t k, st
     std::int64_t part = 0;
     if (width == 16 && pair) {
       for (; part + 2 <= columns / 16; part += 2, from += 32, to += 4 * stride) {
-        interleave32(_mm512_loadu_si512(from), _mm512_loadu_si512(from + ld), to, to + 2 * stride);
+        interleave32<past>(_mm512_loadu_si512(from), _mm512_loadu_si512(from + ld), to,
+                           to + 2 * stride);
       }
     }
     for (; part < parts; ++part, from += width, to += 2 * stride) {
@@ -74,8 +85,9 @@ void avx512_interleave_bf16(const Half* src, std::int64_t ld, std::int64_t k, st
   }
 }
 
-void avx512_transpose_bf16(const Half* src, std::int64_t ld, std::int64_t k, int columns, int width,
-                           Half* dst) {
+template <bool past>
+void transpose(const Half* src, std::int64_t ld, std::int64_t k, int columns, int width,
+               Half* dst) {
   for (std::int64_t i = 0; i < k; i += 32) {
     const int count = static_cast<int>(k - i < 32 ? k - i : 32);
     const int words = (count + 1) / 2;
@@ -91,8 +103,31 @@ void avx512_transpose_bf16(const Half* src, std::int64_t ld, std::int64_t k, int
     transpose_words(x);
     // Stores overlap when width < 16, each overwriting the surplus of the one before.
     Half* const to = dst + i * width;
-    for (int w = 0; w < words; ++w) _mm512_storeu_si512(to + w * width * 2, x[w]);
+    for (int w = 0; w < words; ++w) store_line<past>(to + w * width * 2, x[w]);
   }
+}
+
+}  // namespace
+
+void avx512_interleave_bf16(const Half* src, std::int64_t ld, std::int64_t k, std::int64_t columns,
+                            int width, std::int64_t stride, Half* dst) {
+  interleave<false>(src, ld, k, columns, width, stride, dst);
+}
+void avx512_transpose_bf16(const Half* src, std::int64_t ld, std::int64_t k, int columns, int width,
+                           Half* dst) {
+  transpose<false>(src, ld, k, columns, width, dst);
+}
+
+// Others see what went past the caches after the fence.
+void avx512_interleave_past_bf16(const Half* src, std::int64_t ld, std::int64_t k,
+                                 std::int64_t columns, int width, std::int64_t stride, Half* dst) {
+  interleave<true>(src, ld, k, columns, width, stride, dst);
+  _mm_sfence();
+}
+void avx512_transpose_past_bf16(const Half* src, std::int64_t ld, std::int64_t k, int columns,
+                                int width, Half* dst) {
+  transpose<true>(src, ld, k, columns, width, dst);
+  _mm_sfence();
 }
 
 void avx512_round_bf16(const float* from, std::int64_t count, Half* to) {
@@ -125,6 +160,8 @@ const Bf16Kernel avx512_gemm_bf16 = {
     .end = nullptr,
     .interleave = avx512_interleave_bf16,
     .transpose = avx512_transpose_bf16,
+    .interleave_past = avx512_interleave_past_bf16,
+    .transpose_past = avx512_transpose_past_bf16,
     .tiles_of_rows = nullptr,
     .tiles_of_panels = nullptr,
     .widen = widen,

@@ -14,6 +14,10 @@ void avx512_interleave_bf16(const Half* src, std::int64_t ld, std::int64_t k, st
                             int width, std::int64_t stride, Half* dst);
 void avx512_transpose_bf16(const Half* src, std::int64_t ld, std::int64_t k, int columns, int width,
                            Half* dst);
+void avx512_interleave_past_bf16(const Half* src, std::int64_t ld, std::int64_t k,
+                                 std::int64_t columns, int width, std::int64_t stride, Half* dst);
+void avx512_transpose_past_bf16(const Half* src, std::int64_t ld, std::int64_t k, int columns,
+                                int width, Half* dst);
 void avx512_round_bf16(const float* from, std::int64_t count, Half* to);
 
 // Sixteen lines of 16 words become sixteen columns, in registers. (GCC 12 takes the unmasked

@@ -38,6 +38,12 @@ struct Bf16Kernel {
   // write the 16 words that follow the result.
   void (*transpose)(const Half* src, std::int64_t ld, std::int64_t k, int columns, int width,
                     Half* dst);
+  // The same two for panels of 16 that nobody reads soon: past the caches, which spares reading
+  // what is overwritten. dst is aligned to 64 bytes, stride a multiple of 16. May be null.
+  void (*interleave_past)(const Half* src, std::int64_t ld, std::int64_t k, std::int64_t columns,
+                          int width, std::int64_t stride, Half* dst);
+  void (*transpose_past)(const Half* src, std::int64_t ld, std::int64_t k, int columns, int width,
+                         Half* dst);
   // AMX's form of A, up to 32 rows of k values. From rows, and from the panels of 16 rows that
   // interleave() made, in place. Null: A stays as panels of words.
   void (*tiles_of_rows)(const Half* src, std::int64_t ld, std::int64_t k, int rows, Half* dst);

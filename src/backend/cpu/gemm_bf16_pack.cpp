@@ -26,14 +26,16 @@ const Bf16Kernel& gemm_bf16_kernel(Isa isa) {
 }
 
 void pack_panels_bf16(const Bf16Kernel& kernel, const Half* src, std::int64_t ld, std::int64_t k,
-                      std::int64_t n, bool transposed, std::int64_t stride, Half* dst) {
+                      std::int64_t n, bool transposed, std::int64_t stride, Half* dst, bool past) {
   if (!transposed) {
-    kernel.interleave(src, ld, k, n, panel_columns, stride, dst);
+    const auto interleave = past ? kernel.interleave_past : kernel.interleave;
+    interleave(src, ld, k, n, panel_columns, stride, dst);
     return;
   }
+  const auto transpose = past ? kernel.transpose_past : kernel.transpose;
   for (std::int64_t j = 0; j < n; j += panel_columns) {
-    kernel.transpose(src + j * ld, ld, k, static_cast<int>(std::min(panel_columns, n - j)),
-                     panel_columns, dst + j / panel_columns * stride * 2);
+    transpose(src + j * ld, ld, k, static_cast<int>(std::min(panel_columns, n - j)), panel_columns,
+              dst + j / panel_columns * stride * 2);
   }
 }
 
@@ -51,12 +53,14 @@ void pack_b_bf16(Pool& pool, std::int64_t k, std::int64_t n, const bf16* src, st
   const std::int64_t tiles = std::min(last, (n + columns - 1) / columns * blocks);
   const Half* const from = halves_of(src);
   Half* const to = halves_of(dst);
+  const bool past =
+      kernel.interleave_past != nullptr && reinterpret_cast<std::uintptr_t>(to) % 64 == 0;
   pool.run(std::max<std::int64_t>(tiles - first, 0), [&](std::int64_t task, int) {
     const std::int64_t column = (first + task) / blocks * columns;
     const std::int64_t row = (first + task) % blocks * rows;
     pack_panels_bf16(kernel, transposed ? from + column * ld + row : from + row * ld + column, ld,
                      std::min(rows, k - row), std::min(columns, n - column), transposed,
-                     even_k / 2 * panel_columns, to + column * even_k + row * panel_columns);
+                     even_k / 2 * panel_columns, to + column * even_k + row * panel_columns, past);
   });
 }
 

@@ -16,8 +16,10 @@ inline const Half* halves_of(const bf16* x) { return reinterpret_cast<const Half
 inline Half* halves_of(bf16* x) { return reinterpret_cast<Half*>(x); }
 
 // Writes the panels of words of B[k, n], `stride` words apart. B[i,j] lies at src[j * ld + i] if
-// transposed, else at src[i * ld + j].
+// transposed, else at src[i * ld + j]. `past`: nobody reads them soon; REQUIRES the alignment that
+// the kernel's moves past the caches ask for.
 void pack_panels_bf16(const Bf16Kernel& kernel, const Half* src, std::int64_t ld, std::int64_t k,
-                      std::int64_t n, bool transposed, std::int64_t stride, Half* dst);
+                      std::int64_t n, bool transposed, std::int64_t stride, Half* dst,
+                      bool past = false);
 
 }  // namespace sluice

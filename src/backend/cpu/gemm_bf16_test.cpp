@@ -516,11 +516,16 @@ TEST(GemmBf16, PacksPairsIntoPanelsOfSixteen) {
         Pool pool(threads);
         const std::int64_t ld = (transposed ? k : n) + 1;
         const Halves src = stored(b, k, n, transposed, ld);
-        Halves packed(expected.size(), bf16(poison));
-        pack_b_bf16(pool, k, n, src.data(), ld, transposed, packed.data(), 0, 1);
-        pack_b_bf16(pool, k, n, src.data(), ld, transposed, packed.data(), 1);
-        EXPECT_EQ(std::memcmp(packed.data(), expected.data(), packed.size() * 2), 0)
-            << k << 'x' << n << (transposed ? " transposed" : "");
+        for (const std::size_t shift : {0, 16}) {  // aligned to 64 bytes and not
+          Halves room(expected.size() + 64, bf16(poison));
+          const auto address = reinterpret_cast<std::uintptr_t>(room.data());
+          bf16* const packed = room.data() + (64 - address % 64) % 64 / 2 + shift;
+          pack_b_bf16(pool, k, n, src.data(), ld, transposed, packed, 0, 1);
+          pack_b_bf16(pool, k, n, src.data(), ld, transposed, packed, 1);
+          EXPECT_EQ(std::memcmp(packed, expected.data(), expected.size() * 2), 0)
+              << k << 'x' << n << (transposed ? " transposed" : "") << ' ' << shift;
+          EXPECT_TRUE(std::isnan(static_cast<float>(packed[expected.size()])));
+        }
       }
     }
   }

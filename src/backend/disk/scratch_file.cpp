@@ -43,6 +43,10 @@ int ScratchFile::open_nameless(int flags) {
   return named;
 }
 
+std::string ScratchFile::without_direct() const {
+  return fmt::format("the disk of {} knows no O_DIRECT: blobs go through the page cache", folder_);
+}
+
 Error ScratchFile::failed(const char* verb, int error) const {
   return Error(Exit::disk, {fmt::format("cannot {} the scratch file", verb),
                             folder_,

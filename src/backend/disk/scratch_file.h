@@ -33,6 +33,8 @@ class ScratchFile {
   std::int64_t bytes() const { return bytes_; }
   bool direct() const { return direct_; }  // false: the file system knows no O_DIRECT
   const std::string& folder() const { return folder_; }
+  // What a person is told of a file that is not direct.
+  std::string without_direct() const;
 
  private:
   int open_nameless(int flags);

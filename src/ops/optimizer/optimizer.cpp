@@ -41,6 +41,22 @@ void check(const RoundGradient& op, Types types) {
   operands.expect_that(op.format != GradientFormat::int8 || g.rank() >= 2,
                        "a matrix for blocks of 8 bits", "g " + g.text());
   operands.expect_count("control", op.control, Control::slots, DType::f64);
+  const bool stored = op.codes != no_value;
+  operands.expect_that(stored == (op.scales != no_value), "codes and scales together",
+                       stored ? "codes alone" : "scales alone");
+  operands.expect_that(!stored || op.format == GradientFormat::int8, "codes of int8 alone",
+                       "codes of another format");
+  operands.expect_if_present("codes", op.codes, g, DType::u8);
+  if (stored) operands.expect_count("scales", op.scales, state_blocks(g));
+}
+
+void check(const RestoreGradient& op, Types types) {
+  const Operands operands(op.name, types);
+  const Shape& g = operands.at("g", op.g).shape;
+  operands.expect("g", op.g, g);
+  operands.expect_that(g.rank() >= 2, "a matrix of blocks of 8 bits", "g " + g.text());
+  operands.expect("codes", op.codes, g, DType::u8);
+  operands.expect_count("scales", op.scales, state_blocks(g));
 }
 
 void check(const AdamW& op, Types types) {
@@ -90,6 +106,10 @@ Cost cost(const FinishStep& op, Types types) {
 
 Cost cost(const RoundGradient& op, Types types) {
   return cost_of(op, types, 4 * count_of(types, op.g));
+}
+
+Cost cost(const RestoreGradient& op, Types types) {
+  return cost_of(op, types, count_of(types, op.g));
 }
 
 Cost cost(const Ema& op, Types types) { return cost_of(op, types, 3 * count_of(types, op.w)); }

@@ -72,16 +72,33 @@ enum class GradientFormat : std::uint8_t {
 
 // g = g rounded to `format`, in place, as float32 numbers: what storing and loading it would give.
 // int8: element e draws from dropout_stream(stream, layer, control.step) under `seed`; g has rank
-// >= 2. What is not finite stays so (int8: with all of its block).
+// >= 2. What is not finite stays so (int8: with all of its block). With `codes` and `scales`, int8
+// alone, what is stored is written too: codes u8 of g's shape, the bytes of int8 numbers; scales
+// f32, one per block, rows in order.
 struct RoundGradient {
   static constexpr const char* name = "round_gradient";
-  Id g, control;
+  Id g, control, codes = no_value, scales = no_value;
   GradientFormat format = GradientFormat::bf16;
   std::uint64_t seed = 0, stream = 0;
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.g, Access::update);
     visit(op.control, Access::read);
+    visit(op.codes, Access::write);
+    visit(op.scales, Access::write);
+  }
+};
+
+// g = the float32 numbers that RoundGradient stored as codes and scales: the bits that it left in
+// its g.
+struct RestoreGradient {
+  static constexpr const char* name = "restore_gradient";
+  Id codes, scales, g;
+  template <class Self, class Visit>
+  static void operands(Self& op, Visit visit) {
+    visit(op.codes, Access::read);
+    visit(op.scales, Access::read);
+    visit(op.g, Access::write);
   }
 };
 

@@ -215,6 +215,20 @@ void reference(const RoundGradient& op, Loop& loop) {
   encode_int8(shape, g, draws, codes, scales);
   decode_int8(shape, codes, scales, g);
   put(numbers, g);
+  if (!loop.has(op.codes)) return;
+  put(loop.out(op.codes), std::vector<std::uint8_t>(codes.begin(), codes.end()));
+  put(loop.out(op.scales), scales);
+}
+
+void reference(const RestoreGradient& op, Loop& loop) {
+  const Shape& shape = loop.shape(op.g);
+  auto& g = loop.out(op.g);
+  for_blocks(shape, [&](std::int64_t block, std::int64_t first, std::int64_t count) {
+    for (std::int64_t e = first; e < first + count; ++e) {
+      const auto byte = static_cast<std::uint8_t>(at(loop.in(op.codes), e));
+      at(g, e) = static_cast<std::int8_t>(byte) * at(loop.in(op.scales), block);
+    }
+  });
 }
 
 }  // namespace sluice::loops

@@ -60,6 +60,14 @@ void columns_of(const Half* rows, std::int64_t stride, std::int64_t count, std::
   avx512_interleave_bf16(rows, stride, count, size, 16, (count + 1) / 2 * 16, to);
 }
 
+// Asks for `count` rows that are read soon, as far as there are any: each lies in a page of its
+// own, where no hardware prefetcher follows.
+void ask_for(const Half* rows, std::int64_t stride, std::int64_t count, std::int64_t size) {
+  if (count > tile) count = tile;
+  for (std::int64_t i = 0; i < count; ++i)
+    for (std::int64_t h = 0; h < size; h += 32) __builtin_prefetch(rows + i * stride + h, 0, 2);
+}
+
 // Takes pieces of scratch, each a multiple of 64 bytes.
 class Pieces {
  public:
@@ -322,6 +330,17 @@ void add_keys(const AttentionGradHead<Half>& head, const Stairs& stairs, std::in
   }
 }
 
+// Rows from i0 on: of the next block of queries, and of the keys that it is the first to see.
+void ask_for_block(const AttentionGradHead<Half>& head, std::int64_t g, std::int64_t i0) {
+  const std::int64_t size = head.size, count = head.tokens - i0, at = i0 * head.y_stride + g * size;
+  ask_for(head.q + i0 * head.q_stride + g * size, head.q_stride, count, size);
+  ask_for(head.dy + at, head.y_stride, count, size);
+  ask_for(head.y + at, head.y_stride, count, size);
+  if (g > 0) return;
+  ask_for(head.k + i0 * head.k_stride, head.k_stride, count, size);
+  ask_for(head.v + i0 * head.v_stride, head.v_stride, count, size);
+}
+
 // One tile of keys against the block of queries that `t` holds. `first`: of this block's tiles.
 void backward_tile(const AttentionGradHead<Half>& head, std::int64_t g, std::int64_t i0,
                    std::int64_t j0, std::int64_t queries, bool first, const GradTiles& t) {
@@ -393,6 +412,7 @@ void backward(const AttentionGradHead<Half>& head, float* scratch) {
       const std::int64_t begin = seen > head.first_key ? seen : head.first_key;
       if (begin >= head.last_key) continue;
       load_queries(head, g, i0, queries, t);
+      ask_for_block(head, g, i0 + tile);
       for (std::int64_t j0 = begin; j0 <= i0 && j0 < head.last_key; j0 += tile)
         backward_tile(head, g, i0, j0, queries, j0 == begin, t);
       if (!head.queries) continue;

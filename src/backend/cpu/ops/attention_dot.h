@@ -50,16 +50,20 @@ struct DotProduct {
 
   void run() const {
     std::int64_t p = 0;
-    for (; p + 4 <= panels; p += 4) columns<4>(p);
-    if (p + 2 <= panels) columns<2>(p), p += 2;
-    if (p < panels) columns<1>(p);
+    for (; p + 4 <= panels; p += 4) columns<4, 6>(p);
+    if (p + 3 == panels) return columns<3, 8>(p);
+    if (p + 2 == panels) return columns<2, 8>(p);
+    if (p + 1 == panels) columns<1, 16>(p);
   }
 
  private:
-  template <int wide>
+  // Tall enough that twelve sums or more are on their way: two pipes of six stages.
+  template <int wide, int tall>
   void columns(std::int64_t p) const {
     std::int64_t i = 0;
-    for (; i + 6 <= m; i += 6) tile<6, wide>(i, p);
+    for (; i + tall <= m; i += tall) tile<tall, wide>(i, p);
+    if constexpr (tall > 8)
+      if (i + 8 <= m) tile<8, wide>(i, p), i += 8;
     if (i + 4 <= m) tile<4, wide>(i, p), i += 4;
     if (i + 2 <= m) tile<2, wide>(i, p), i += 2;
     if (i < m) tile<1, wide>(i, p);
@@ -68,7 +72,7 @@ struct DotProduct {
   template <int rows, int wide>
   void tile(std::int64_t i, std::int64_t p) const {
     __m512 sum[rows][wide];
-#pragma GCC unroll 6
+#pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
       for (int q = 0; q < wide; ++q) sum[r][q] = _mm512_setzero_ps();
@@ -80,7 +84,7 @@ struct DotProduct {
 #pragma GCC unroll 4
       for (int q = 0; q < wide; ++q)
         line[q] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(right + 2 * q * b_panel));
-#pragma GCC unroll 6
+#pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) {
         int word;
         __builtin_memcpy(&word, left + 2 * r * a_row, 4);
@@ -89,7 +93,7 @@ struct DotProduct {
         for (int q = 0; q < wide; ++q) sum[r][q] = _mm512_dpbf16_ps(sum[r][q], line[q], value);
       }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       float* const to = c + (i + r) * c_row + p * 16;
       const __m512 factor = _mm512_set1_ps(!add ? alpha : turn == nullptr ? 1.0f : turn[i + r]);

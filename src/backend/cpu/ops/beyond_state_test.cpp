@@ -53,31 +53,54 @@ void for_drawn_blocks(const Place& place, std::int64_t row, Body body) {
   });
 }
 
-void round_to_int8(Beyond& beyond) {
+// A place's numbers as int8 stores them, its first row's draws being those of `row`, and as they
+// are read back.
+struct Rounded {
+  std::vector<float> numbers, scales;
+  std::vector<std::int8_t> codes;
+
+  Rounded(const Place& place, std::span<const float> g, std::int64_t row)
+      : numbers(g.size()),
+        scales(static_cast<std::size_t>(place.rows() * blocks)),
+        codes(g.size()) {
+    for_drawn_blocks(place, row, [&](auto block, auto first, auto size, const auto& bits) {
+      const auto stored = std::span(codes).subspan(first, size);
+      scales[block] = encode_int8(g.subspan(first, size), bits, stored);
+      decode_int8(stored, scales[block], std::span(numbers).subspan(first, size));
+    });
+  }
+};
+
+// In place, or with what is stored beside it, from which the same numbers come back.
+void round_to_int8(Beyond& beyond, bool stores) {
   Reserved r;
-  const RoundGradient op{.g = r.add({{D, all_rows}, {F, columns}}),
-                         .control = r.add({{S, Control::slots}}, DType::f64),
-                         .format = GradientFormat::int8,
-                         .seed = seed,
-                         .stream = stream};
+  RoundGradient op{.g = r.add({{D, all_rows}, {F, columns}}),
+                   .control = r.add({{S, Control::slots}}, DType::f64),
+                   .format = GradientFormat::int8,
+                   .seed = seed,
+                   .stream = stream};
+  if (stores) op.codes = r.add({{D, all_rows}, {F, columns}}, DType::u8);
+  if (stores) op.scales = r.add({{S, all_rows * blocks}});
   r.at<double>(op.control)[Control::step] = static_cast<double>(step);
   for (const Place& place : places()) {
-    const auto g = numbers<float>(r, op.g, place.first * columns, place.rows() * columns);
-    fill(g.data(), place.rows() * columns, place.first);
-    const auto rounded = [&](std::int64_t row) {
-      std::vector<float> result(g.begin(), g.end());
-      for_drawn_blocks(place, row, [&](auto, auto first, auto size, const auto& bits) {
-        std::vector<std::int8_t> codes(size);
-        const float scale =
-            encode_int8(std::span<const float>(g).subspan(first, size), bits, codes);
-        decode_int8(codes, scale, std::span(result).subspan(first, size));
-      });
-      return result;
-    };
-    const std::vector<float> expected = rounded(place.first), moved = rounded(place.first + 1);
+    SCOPED_TRACE(place.first);
+    const std::int64_t begin = place.first * columns, count = place.rows() * columns;
+    const auto g = numbers<float>(r, op.g, begin, count);
+    fill(g.data(), count, place.first);
+    const Rounded expected(place, g, place.first), moved(place, g, place.first + 1);
     beyond.run(r, op, place.tiles());
-    EXPECT_TRUE(same(g.data(), expected.data(), place.rows() * columns)) << place.first;
-    EXPECT_FALSE(same(g.data(), moved.data(), place.rows() * columns)) << "draws of the next row";
+    EXPECT_TRUE(same(g.data(), expected.numbers.data(), count));
+    EXPECT_FALSE(same(g.data(), moved.numbers.data(), count)) << "draws of the next row";
+    if (!stores) continue;
+    const auto* codes = reinterpret_cast<const std::int8_t*>(r.at<std::uint8_t>(op.codes, begin));
+    const float* scales = r.at<float>(op.scales, place.first * blocks);
+    EXPECT_TRUE(same(codes, expected.codes.data(), count));
+    EXPECT_TRUE(same(scales, expected.scales.data(), place.rows() * blocks));
+    EXPECT_FALSE(same(codes, moved.codes.data(), count));
+    std::fill(g.begin(), g.end(), 1.0f);
+    beyond.run(r, RestoreGradient{.codes = op.codes, .scales = op.scales, .g = op.g},
+               place.tiles());
+    EXPECT_TRUE(same(g.data(), expected.numbers.data(), count));
   }
 }
 
@@ -230,7 +253,14 @@ void end_of_a_step(Beyond& beyond) {
 }  // namespace
 
 std::vector<BeyondCase> state_beyond_cases() {
-  return {{"round_gradient_int8", {"round_gradient int8"}, round_to_int8, true},
+  return {{"round_gradient_int8",
+           {"round_gradient int8"},
+           [](Beyond& beyond) { round_to_int8(beyond, false); },
+           true},
+          {"round_gradient_int8_codes",
+           {"round_gradient u8 int8", "restore_gradient u8"},
+           [](Beyond& beyond) { round_to_int8(beyond, true); },
+           true},
           {"adamw_compact", {"adamw", "adamw bf16 u8"}, compact_adamw, true},
           {"finish_step", {"finish_step"}, end_of_a_step}};
 }

@@ -57,10 +57,11 @@ std::vector<std::string> names_of(std::type_identity<std::variant<Ops...>>) {
 // The forms that there must be a case of: every op in float32, most in bf16, and the coded ones.
 std::set<std::string> needed_forms() {
   const std::set<std::string> f32_only = {"add_into", "squared_norm", "finish_step"};
-  std::set<std::string> needed = {"adamw bf16 i16", "adamw bf16 u8", "ema bf16 i16",
-                                  "round_gradient bf16", "round_gradient int8"};
+  std::set<std::string> needed = {
+      "adamw bf16 i16",      "adamw bf16 u8",          "ema bf16 i16",       "round_gradient bf16",
+      "round_gradient int8", "round_gradient u8 int8", "restore_gradient u8"};
   for (const std::string& name : names_of(std::type_identity<Op>())) {
-    if (name == "round_gradient") continue;
+    if (name == "round_gradient" || name == "restore_gradient") continue;
     needed.insert(name);
     if (name != "adamw" && f32_only.count(name) == 0) needed.insert(name + " bf16");
   }

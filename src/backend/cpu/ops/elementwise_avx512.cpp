@@ -1,5 +1,5 @@
 #include "backend/cpu/ops/elementwise_kernel.h"
-#include "backend/cpu/ops/gelu_bf16.h"
+#include "backend/cpu/ops/gelu_bf16_kernels.h"
 
 namespace sluice {
 namespace {

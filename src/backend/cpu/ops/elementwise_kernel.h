@@ -25,13 +25,21 @@ struct StreamKernels {
   void (*add_to)(const T* x, float* sum, std::int64_t n);
 };
 
+// A part of a product, rows of `columns` numbers, and how far apart are the rows of the bf16 that
+// belong to it.
+struct ProductPart {
+  const float* from;
+  std::int64_t from_ld, ld;
+  std::int64_t rows, columns;
+};
+
 // h = x rounded to bf16, y = GELU of h; dx = dy rounded to bf16, times the slope at x. The bits are
 // those of to_bf16 and the kernel of StreamKernels<bf16>, one after the other.
 struct RoundedGelu {
-  void (*tanh)(const float* x, bf16* h, bf16* y, std::int64_t n);
-  void (*exact)(const float* x, bf16* h, bf16* y, std::int64_t n);
-  void (*tanh_grad)(const bf16* x, const float* dy, bf16* dx, std::int64_t n);
-  void (*exact_grad)(const bf16* x, const float* dy, bf16* dx, std::int64_t n);
+  void (*tanh)(const ProductPart& x, bf16* h, bf16* y);
+  void (*exact)(const ProductPart& x, bf16* h, bf16* y);
+  void (*tanh_grad)(const ProductPart& dy, const bf16* x, bf16* dx);
+  void (*exact_grad)(const ProductPart& dy, const bf16* x, bf16* dx);
 };
 
 struct ElementwiseKernels {
@@ -155,15 +163,19 @@ void cast(const From* x, To* y, std::int64_t n) {
 }
 
 template <Isa isa, void (*gelu)(const bf16*, bf16*, std::int64_t)>
-void round_gelu(const float* x, bf16* h, bf16* y, std::int64_t n) {
-  cast<isa>(x, h, n);
-  gelu(h, y, n);
+void round_gelu(const ProductPart& x, bf16* h, bf16* y) {
+  for (std::int64_t i = 0; i < x.rows; ++i) {
+    cast<isa>(x.from + i * x.from_ld, h + i * x.ld, x.columns);
+    gelu(h + i * x.ld, y + i * x.ld, x.columns);
+  }
 }
 
 template <Isa isa, void (*grad)(const bf16*, const bf16*, bf16*, std::int64_t)>
-void round_gelu_grad(const bf16* x, const float* dy, bf16* dx, std::int64_t n) {
-  cast<isa>(dy, dx, n);
-  grad(x, dx, dx, n);
+void round_gelu_grad(const ProductPart& dy, const bf16* x, bf16* dx) {
+  for (std::int64_t i = 0; i < dy.rows; ++i) {
+    cast<isa>(dy.from + i * dy.from_ld, dx + i * dy.ld, dy.columns);
+    grad(x + i * dy.ld, dx + i * dy.ld, dx + i * dy.ld, dy.columns);
+  }
 }
 
 template <Isa isa, Vec<isa> (*function)(Vec<isa>)>

@@ -1,4 +1,5 @@
-// GELU and its slope of numbers stored as bf16, in AVX-512: kernels of StreamKernels<bf16>.
+// GELU and its slope of numbers stored as bf16, in AVX-512, in registers.
+// gelu_bf16_kernels.h loads and stores them.
 //
 // A bf16 result has 8 bits, so an error of 1e-5 of itself is as good as none: that takes half of
 // the arithmetic of the float32 kernels. With t = |x|:
@@ -16,8 +17,7 @@
 // for GELU of +inf, else NaN.
 //
 // 128 numbers at a time: eight chains of dependent multiply-adds keep two pipes of four stages
-// busy. The even numbers of a load go to one register, the odd ones to the next, because the upper
-// half of a word is a bf16 already. Limit: 12 to 18 instructions on those two pipes per 16 numbers.
+// busy. Limit: 12 to 18 instructions on those two pipes per 16 numbers.
 //
 // Only for files compiled with AVX-512; the names are of no other instruction set (see vec.h).
 #pragma once
@@ -118,110 +118,6 @@ inline Numbers tanh_slope(const Numbers& x) {
     return _mm512_fmadd_ps(_mm512_mul_ps(v, s_times_rest), slope_of_2u, s);
   };
   return each(slope, x, one_and_exp(x));
-}
-
-// The masks of those of 32 and of 16 numbers, from `begin` on, that there are, of n.
-inline __mmask32 there(std::int64_t n, std::int64_t begin) {
-  if (n >= begin + 32) return 0xffffffff;
-  return n <= begin ? 0 : (__mmask32{1} << (n - begin)) - 1;
-}
-inline __mmask16 there16(std::int64_t n, std::int64_t begin) {
-  return static_cast<__mmask16>(there(n, begin));
-}
-
-inline __m512 even(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(all, pairs, 16));
-}
-inline __m512 odd(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_and_si512(pairs, bits(-0x10000)));
-}
-
-// The first n numbers at p, or 128 of them.
-inline Numbers load(const bf16* p, std::int64_t n) {
-  const __m512i x0 = _mm512_maskz_loadu_epi16(there(n, 0), p);
-  const __m512i x1 = _mm512_maskz_loadu_epi16(there(n, 32), p + 32);
-  const __m512i x2 = _mm512_maskz_loadu_epi16(there(n, 64), p + 64);
-  const __m512i x3 = _mm512_maskz_loadu_epi16(there(n, 96), p + 96);
-  return {even(x0), odd(x0), even(x1), odd(x1), even(x2), odd(x2), even(x3), odd(x3)};
-}
-
-// The even ones (`from` 0) or the odd ones (1) of the 32 numbers at p + begin.
-inline __m512 every_second(const float* p, std::int64_t n, int begin, int from) {
-  const __m512 low = _mm512_maskz_loadu_ps(there16(n, begin), p + begin);
-  const __m512 high = _mm512_maskz_loadu_ps(there16(n, begin + 16), p + begin + 16);
-  const __m512i evens =
-      _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  return _mm512_maskz_permutex2var_ps(all, low, _mm512_add_epi32(evens, bits(from)), high);
-}
-inline Numbers load(const float* p, std::int64_t n) {
-  return {every_second(p, n, 0, 0),  every_second(p, n, 0, 1),  every_second(p, n, 32, 0),
-          every_second(p, n, 32, 1), every_second(p, n, 64, 0), every_second(p, n, 64, 1),
-          every_second(p, n, 96, 0), every_second(p, n, 96, 1)};
-}
-
-// x to the nearest bf16, ties to even, as Vec::rounded; the lower halves are anything. A NaN needs
-// no care if it comes from bf16 or is the processor's own: no lower bits to carry.
-inline __m512 rounded(__m512 x) {
-  const __m512i u = _mm512_castps_si512(x);
-  const __m512i r = _mm512_add_epi32(u, bits(0x7fff));
-  const __mmask16 odd = _mm512_test_epi32_mask(u, bits(0x10000));
-  return _mm512_castsi512_ps(_mm512_mask_add_epi32(r, odd, u, bits(0x8000)));
-}
-// The same of any x, as a float32.
-inline __m512 as_bf16(__m512 x) {
-  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-  const __m512i r = _mm512_castps_si512(rounded(x));
-  const __m512i whole = _mm512_mask_or_epi32(r, nan, _mm512_castps_si512(x), bits(0x400000));
-  return _mm512_castsi512_ps(_mm512_and_si512(whole, bits(-0x10000)));
-}
-
-inline __m512i upper_halves(__m512 even, __m512 odd) {
-  const __m512i low = _mm512_maskz_srli_epi32(all, _mm512_castps_si512(even), 16);
-  return _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_castps_si512(odd));
-}
-// REQUIRES rounded numbers.
-inline void store(bf16* p, std::int64_t n, const Numbers& x) {
-  _mm512_mask_storeu_epi16(p, there(n, 0), upper_halves(x.r[0], x.r[1]));
-  _mm512_mask_storeu_epi16(p + 32, there(n, 32), upper_halves(x.r[2], x.r[3]));
-  _mm512_mask_storeu_epi16(p + 64, there(n, 64), upper_halves(x.r[4], x.r[5]));
-  _mm512_mask_storeu_epi16(p + 96, there(n, 96), upper_halves(x.r[6], x.r[7]));
-}
-
-inline Numbers rounded_product(const Numbers& x, const Numbers& y) {
-  return each([](__m512 u, __m512 v) { return rounded(_mm512_mul_ps(u, v)); }, x, y);
-}
-
-template <Numbers (*f)(const Numbers&)>
-void gelu(const bf16* x, bf16* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += 128) {
-    store(y + i, n - i, each(rounded, f(load(x + i, n - i))));
-  }
-}
-
-template <Numbers (*slope)(const Numbers&)>
-void gelu_grad(const bf16* x, const bf16* dy, bf16* dx, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += 128) {
-    const Numbers s = slope(load(x + i, n - i));
-    store(dx + i, n - i, rounded_product(load(dy + i, n - i), s));
-  }
-}
-
-// These two round in registers: numbers that were stored by halves a moment ago are slow to load.
-template <Numbers (*f)(const Numbers&)>
-void round_gelu(const float* x, bf16* h, bf16* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += 128) {
-    const Numbers v = each(as_bf16, load(x + i, n - i));
-    store(h + i, n - i, v);
-    store(y + i, n - i, each(rounded, f(v)));
-  }
-}
-
-template <Numbers (*slope)(const Numbers&)>
-void round_gelu_grad(const bf16* x, const float* dy, bf16* dx, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += 128) {
-    const Numbers s = slope(load(x + i, n - i));
-    store(dx + i, n - i, rounded_product(each(as_bf16, load(dy + i, n - i)), s));
-  }
 }
 
 }  // namespace sluice::gelu_avx512

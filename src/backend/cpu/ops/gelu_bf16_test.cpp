@@ -181,20 +181,21 @@ TEST(GeluBf16, RoundedFirst) {
     return std::memcmp(a.data(), b.data(), a.size() * sizeof(bf16)) == 0;
   };
   const auto n = static_cast<std::int64_t>(x.size());
+  const ProductPart part = {.from = x.data(), .from_ld = n, .ld = n, .rows = 1, .columns = n};
   for (const Isa isa : available_isas()) {
     const RoundedGelu& rounded =
         kernels_of(isa, portable_elementwise, avx2_elementwise, avx512_elementwise).rounded_gelu;
     const Kernels& k = kernels(isa);
     std::vector<bf16> got_h(x.size()), got(x.size()), want(x.size());
     const auto check = [&](auto first, auto after) {
-      first(x.data(), got_h.data(), got.data(), n);
+      first(part, got_h.data(), got.data());
       after(h.data(), want.data(), n);
       EXPECT_TRUE(same(got_h, h)) << name_of(isa);
       EXPECT_TRUE(same(got, want)) << name_of(isa);
     };
     const auto check_grad = [&](auto first, auto after) {
       const std::vector<bf16> at(x.size(), bf16(-0.3f));
-      first(at.data(), x.data(), got.data(), n);
+      first(part, at.data(), got.data());
       after(at.data(), h.data(), want.data(), n);
       EXPECT_TRUE(same(got, want)) << name_of(isa);
     };
@@ -202,9 +203,45 @@ TEST(GeluBf16, RoundedFirst) {
     check(rounded.tanh, k.gelu_tanh);
     check_grad(rounded.exact_grad, k.gelu_exact_grad);
     check_grad(rounded.tanh_grad, k.gelu_tanh_grad);
-    rounded.exact(x.data(), got_h.data(), got.data(), n);  // the other form is seen
+    rounded.exact(part, got_h.data(), got.data());  // the other form is seen
     k.gelu_tanh(h.data(), want.data(), n);
     EXPECT_FALSE(same(got, want)) << name_of(isa);
+  }
+}
+
+// A part of several rows is its rows, one by one, and no number beside it is touched.
+TEST(GeluBf16, PartsAreTheirRows) {
+  constexpr std::int64_t from_ld = 80, ld = 100;
+  std::vector<float> from(10 * from_ld);
+  std::vector<bf16> x(10 * ld);
+  for (std::size_t i = 0; i < from.size(); ++i) from[i] = 0.01f * static_cast<float>(i % 700) - 3;
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = bf16(2 - 0.01f * static_cast<float>(i % 500));
+  for (const Isa isa : available_isas()) {
+    SCOPED_TRACE(name_of(isa));
+    const RoundedGelu& gelu =
+        kernels_of(isa, portable_elementwise, avx2_elementwise, avx512_elementwise).rounded_gelu;
+    for (const std::int64_t rows : {1, 2, 3, 4, 7}) {
+      for (const std::int64_t columns : {1, 31, 32, 47, 64, 77}) {
+        const bf16 untouched(7.0f);
+        std::vector<bf16> h(10 * ld, untouched), y = h, dx = h, h1 = h, y1 = h, dx1 = h;
+        const ProductPart part = {from.data(), from_ld, ld, rows, columns};
+        gelu.exact(part, h.data(), y.data());
+        gelu.exact_grad(part, x.data(), dx.data());
+        for (std::int64_t i = 0; i < rows; ++i) {
+          const ProductPart row = {from.data() + i * from_ld, 0, 0, 1, columns};
+          gelu.exact(row, h1.data() + i * ld, y1.data() + i * ld);
+          gelu.exact_grad(row, x.data() + i * ld, dx1.data() + i * ld);
+        }
+        const auto bytes = h.size() * sizeof(bf16);
+        EXPECT_EQ(std::memcmp(h.data(), h1.data(), bytes), 0) << rows << " x " << columns;
+        EXPECT_EQ(std::memcmp(y.data(), y1.data(), bytes), 0) << rows << " x " << columns;
+        EXPECT_EQ(std::memcmp(dx.data(), dx1.data(), bytes), 0) << rows << " x " << columns;
+        EXPECT_EQ(h[static_cast<std::size_t>(columns)].bits, untouched.bits);
+        EXPECT_NE(dx[0].bits, untouched.bits);
+        y1[0] = untouched;
+        EXPECT_NE(std::memcmp(y.data(), y1.data(), bytes), 0);
+      }
+    }
   }
 }
 

@@ -53,13 +53,23 @@ float largest(const float* x, std::int64_t count) {
   return reduce_max(max(max(part[0], part[1]), max(part[2], part[3])));
 }
 
+// The exponentials of bf16's row; an instruction set with a quicker one says so.
+template <Isa isa>
+struct HeadExponential {
+  static Vec<isa> of(Vec<isa> x) { return exp<isa>(x); }
+};
+template <Isa isa>
+struct FloatExponential {
+  static Vec<isa> of(Vec<isa> x) { return exp<isa>(x); }
+};
+
 // The sum of exp(x - top) over `count` numbers, a multiple of 16; they may be left in place.
-template <Isa isa, bool keep>
+template <Isa isa, bool keep, template <Isa> class Exponential>
 float add_exponentials(float* x, std::int64_t count, float maximum) {
   using V = Vec<isa>;
   const V top = V::set(maximum);
   const auto exponential = [top](float* at) {
-    const V p = exp<isa>(V::load(at) - top);
+    const V p = Exponential<isa>::of(V::load(at) - top);
     if (keep) p.store(at);
     return p;
   };
@@ -84,8 +94,8 @@ HeadSums head_loss_row(const HeadRow& row) {
   double sum = 0;
   for (std::int64_t i = 0; i < row.padded; i += block) {
     const std::int64_t count = row.padded - i < block ? row.padded - i : block;
-    sum += row.gradient ? add_exponentials<isa, true>(x + i, count, maximum)
-                        : add_exponentials<isa, false>(x + i, count, maximum);
+    sum += row.gradient ? add_exponentials<isa, true, FloatExponential>(x + i, count, maximum)
+                        : add_exponentials<isa, false, FloatExponential>(x + i, count, maximum);
   }
   if (row.gradient) {
     const V factor = V::set(static_cast<float>(row.weight / sum));
@@ -115,7 +125,7 @@ struct HeadBlocks {
     const float maximum = sluice::largest<isa>(largest, most);
     double total = 0;
     for (int i = 0; i < most; i += 16) {
-      exp<isa>(V::load(largest + i) - V::set(maximum)).store(scale + i);
+      HeadExponential<isa>::of(V::load(largest + i) - V::set(maximum)).store(scale + i);
     }
     for (std::int64_t i = 0; i < count; ++i) {
       total += static_cast<double>(sum[i]) * static_cast<double>(scale[i]);
@@ -140,8 +150,9 @@ HeadSums head_loss_row_bf16(const HeadRow& row) {
     const std::int64_t count = end_of(b) - b * blocks.size;
     const float top = largest<isa>(at, count);
     blocks.largest[b] = top > -3e38f ? top : -3e38f;  // a block of padding: exp(-inf + 3e38) = 0
-    blocks.sum[b] = row.gradient ? add_exponentials<isa, true>(at, count, blocks.largest[b])
-                                 : add_exponentials<isa, false>(at, count, blocks.largest[b]);
+    blocks.sum[b] =
+        row.gradient ? add_exponentials<isa, true, HeadExponential>(at, count, blocks.largest[b])
+                     : add_exponentials<isa, false, HeadExponential>(at, count, blocks.largest[b]);
   }
   const HeadSums sums = blocks.join(target);
   if (!row.gradient) return sums;

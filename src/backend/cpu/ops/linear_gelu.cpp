@@ -18,17 +18,20 @@ const RoundedGelu& kernels(CpuBackend& cpu) {
       .rounded_gelu;
 }
 
-// finish(numbers, offset, count) for each piece of those rows of the product, where the offset is
-// that of its place in a result [m, product.ldc].
+// finish(part, offset) for each part of those rows of the product, where the offset is that of its
+// place in a result [m, product.ldc].
 template <class Finish>
 void multiply_then(CpuBackend& cpu, GemmBf16 product, Tiles rows, Finish finish) {
   const std::int64_t ld = product.ldc;
-  const auto finish_rows = [=](const FinishedTile& tile) {
-    for (std::int64_t i = 0; i < tile.rows; ++i) {
-      finish(tile.data + i * tile.ld, (tile.row + i) * ld + tile.column, tile.columns);
-    }
+  const auto finish_tile = [=](const FinishedTile& tile) {
+    finish(ProductPart{.from = tile.data,
+                       .from_ld = tile.ld,
+                       .ld = ld,
+                       .rows = tile.rows,
+                       .columns = tile.columns},
+           tile.row * ld + tile.column);
   };
-  product.finish = FinishTile(finish_rows);
+  product.finish = FinishTile(finish_tile);
   product.first_row = rows.first;
   product.last_row = rows.last;
   multiply(cpu, product);
@@ -64,10 +67,9 @@ void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op, Tiles tiles)
   bf16* const h = h_value.data<bf16>();
   bf16* const y = frame[op.y].data<bf16>();
   const auto gelu = op.form == GeluForm::tanh ? kernels(cpu).tanh : kernels(cpu).exact;
-  multiply_then(cpu, forward_product<bf16>(frame, op, features(h_value.shape())), tiles,
-                [=](const float* x, std::int64_t offset, std::int64_t count) {
-                  gelu(x, h + offset, y + offset, count);
-                });
+  multiply_then(
+      cpu, forward_product<bf16>(frame, op, features(h_value.shape())), tiles,
+      [=](const ProductPart& x, std::int64_t offset) { gelu(x, h + offset, y + offset); });
 }
 
 void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op, Tiles tiles) {
@@ -89,10 +91,9 @@ void run(CpuBackend& cpu, const Frame& frame, const LinearGeluGrad& op, Tiles ti
   const bf16* const h = frame[op.h].data<bf16>();
   bf16* const dh = dh_value.data<bf16>();
   const auto grad = op.form == GeluForm::tanh ? kernels(cpu).tanh_grad : kernels(cpu).exact_grad;
-  multiply_then(cpu, backward_product<bf16>(frame, op, features(dh_value.shape())), tiles,
-                [=](const float* dy, std::int64_t offset, std::int64_t count) {
-                  grad(h + offset, dy, dh + offset, count);
-                });
+  multiply_then(
+      cpu, backward_product<bf16>(frame, op, features(dh_value.shape())), tiles,
+      [=](const ProductPart& dy, std::int64_t offset) { grad(dy, h + offset, dh + offset); });
 }
 
 void run(CpuBackend& cpu, const Frame& frame, const LinearGelu& op) {

@@ -29,6 +29,7 @@ void run(CpuBackend& cpu, const Frame& frame, const AttentionGrad& op);
 void run(CpuBackend& cpu, const Frame& frame, const Dropout& op);
 void run(CpuBackend& cpu, const Frame& frame, const HeadLoss& op);
 void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op);
+void run(CpuBackend& cpu, const Frame& frame, const RestoreGradient& op);
 void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op);
 void run(CpuBackend& cpu, const Frame& frame, const FinishStep& op);
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op);

@@ -105,6 +105,21 @@ void run_compact(CpuBackend& cpu, const Frame& frame, const AdamW& op, const Ada
             [&](std::int64_t first, std::int64_t last) { adamw(tensor, first, last); });
 }
 
+Int8Tensor int8_tensor(const Frame& frame, Id g, Id codes, Id scales) {
+  const Tensor& gradient = frame[g];
+  Int8Tensor out{.g = gradient.data<float>(),
+                 .codes = nullptr,
+                 .scales = nullptr,
+                 .row = gradient.count() / gradient.shape()[0].size,
+                 .blocks = row_blocks(gradient.shape()),
+                 .seed = 0,
+                 .stream = 0};
+  if (!frame.has(codes)) return out;
+  out.codes = reinterpret_cast<std::int8_t*>(frame[codes].data<std::uint8_t>());
+  out.scales = frame[scales].data<float>();
+  return out;
+}
+
 }  // namespace
 
 // Workspace: one partial sum per chunk.
@@ -199,17 +214,21 @@ void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op, Tiles til
           cpu.pool(), gradient.count(), element_tile, tiles,
           [&](std::int64_t begin, std::int64_t end) { kernel.round_bf16(g + begin, end - begin); });
     case GradientFormat::int8:
-      const Shape& shape = gradient.shape();
       const auto step = static_cast<std::int64_t>(frame[op.control].data<double>()[Control::step]);
-      const Int8Tensor tensor{.g = g,
-                              .row = gradient.count() / shape[0].size,
-                              .blocks = row_blocks(shape),
-                              .seed = op.seed,
-                              .stream = dropout_stream(op.stream, frame.layer, step)};
+      Int8Tensor tensor = int8_tensor(frame, op.g, op.codes, op.scales);
+      tensor.seed = op.seed;
+      tensor.stream = dropout_stream(op.stream, frame.layer, step);
       return for_tiles(
-          cpu.pool(), state_blocks(shape), block_tile, tiles,
+          cpu.pool(), state_blocks(gradient.shape()), block_tile, tiles,
           [&](std::int64_t first, std::int64_t last) { kernel.round_int8(tensor, first, last); });
   }
+}
+
+void run(CpuBackend& cpu, const Frame& frame, const RestoreGradient& op, Tiles tiles) {
+  const Int8Tensor tensor = int8_tensor(frame, op.g, op.codes, op.scales);
+  const auto restore = kernels(cpu).restore_int8;
+  for_tiles(cpu.pool(), state_blocks(frame[op.g].shape()), block_tile, tiles,
+            [&](std::int64_t first, std::int64_t last) { restore(tensor, first, last); });
 }
 
 void run(CpuBackend& cpu, const Frame& frame, const Ema& op, Tiles tiles) {
@@ -235,6 +254,9 @@ void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op) {
 }
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op) { run(cpu, frame, op, Tiles{}); }
 void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op) {
+  run(cpu, frame, op, Tiles{});
+}
+void run(CpuBackend& cpu, const Frame& frame, const RestoreGradient& op) {
   run(cpu, frame, op, Tiles{});
 }
 void run(CpuBackend& cpu, const Frame& frame, const Ema& op) { run(cpu, frame, op, Tiles{}); }

@@ -30,6 +30,8 @@ struct CompactTensor {
 };
 struct Int8Tensor {
   float* g;
+  std::int8_t* codes;  // of a rounding: null when they are not wanted
+  float* scales;       // of them, one a block
   std::int64_t row, blocks;
   std::uint64_t seed, stream;
 };
@@ -154,8 +156,26 @@ void round_int8(const Int8Tensor& t, std::int64_t first_block, std::int64_t last
     const std::int64_t first = block / t.blocks * t.row + column;
     const std::int64_t n = t.row - column < block_size ? t.row - column : block_size;
     Padded<isa, float> x(t.g + first, n);
-    round_to_int8<isa>(x.values, draws.draw(random, first));
+    const float scale = encode_int8<isa>(x.values, draws.draw(random, first));
+    if (t.codes != nullptr) {
+      for (std::int64_t i = 0; i < n; ++i)
+        t.codes[first + i] = static_cast<std::int8_t>(static_cast<std::int32_t>(x.values[i]));
+      t.scales[block] = scale;
+    }
+    scale_block<isa>(x.values, scale);
     x.store(t.g + first, n);
+  }
+}
+
+template <Isa isa>
+void restore_int8(const Int8Tensor& t, std::int64_t first_block, std::int64_t last_block) {
+  for (std::int64_t block = first_block; block < last_block; ++block) {
+    const std::int64_t column = block % t.blocks * block_size;
+    const std::int64_t first = block / t.blocks * t.row + column;
+    const std::int64_t n = t.row - column < block_size ? t.row - column : block_size;
+    const float scale = t.scales[block];
+    for (std::int64_t i = 0; i < n; ++i)
+      t.g[first + i] = static_cast<float>(static_cast<std::int32_t>(t.codes[first + i])) * scale;
   }
 }
 

@@ -158,9 +158,9 @@ inline void decode_v(const std::uint8_t* codes, float scale, float* kept, float*
   }
 }
 
-// x = what int8 makes of it.
+// x = the whole numbers of the scale, which is returned, that int8 makes of it.
 template <Isa isa>
-inline void round_to_int8(float* x, const std::uint32_t* draws) {
+inline float encode_int8(float* x, const std::uint32_t* draws) {
   using V = Vec<isa>;
   V spoiled = V::zero();  // x * 0 is NaN for what is not finite
   for (std::int64_t i = 0; i < block_size; i += 16) spoiled = spoiled + V::load(x + i) * V::zero();
@@ -170,14 +170,22 @@ inline void round_to_int8(float* x, const std::uint32_t* draws) {
   const bool finite = spoil == 0;
   const V inverse = V::set(zeros ? 0 : 127.0f / absmax), top = V::set(127.0f);
   const V bottom = V::set(-127.0f);
-  const V scale = V::set(!finite ? __builtin_nanf("") : zeros ? 0 : absmax / 127.0f);
   float draw[block_size];
   for (std::int64_t i = 0; i < block_size; ++i)
     draw[i] = static_cast<float>(static_cast<std::int32_t>(draws[i] >> 8)) * 0x1p-24f;
   for (std::int64_t i = 0; i < block_size; i += 16) {
     const V steps = max(min(V::load(x + i) * inverse, top), bottom);
-    (whole_at_random(steps, V::load(draw + i)) * scale).store(x + i);
+    const V whole = whole_at_random(steps, V::load(draw + i));
+    (finite ? whole : V::zero()).store(x + i);
   }
+  return !finite ? __builtin_nanf("") : zeros ? 0 : absmax / 127.0f;
+}
+
+// x *= scale.
+template <Isa isa>
+inline void scale_block(float* x, float scale) {
+  const Vec<isa> by = Vec<isa>::set(scale);
+  for (std::int64_t i = 0; i < block_size; i += 16) (Vec<isa>::load(x + i) * by).store(x + i);
 }
 
 }  // namespace sluice::kernel

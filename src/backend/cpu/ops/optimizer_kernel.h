@@ -2,9 +2,10 @@
 //
 // Bytes per element, in one pass each: AdamW float32 28 (reads w, g, m, v, writes w, m, v), exact
 // 28 (w and low are 2 + 2), compact 12.1 (w 2, g 4, m 1, v 1, written again but for g; scales 0.06
-// each way); SquaredNorm 4; RoundGradient 8; Ema 12, 10 from bf16. Limit: the memory bandwidth.
-// AdamW's square root and division hide behind it in the float32 form. Exact, and compact with two
-// more roots and a random number against its 12 bytes, have not been timed.
+// each way); SquaredNorm 4; RoundGradient 8, 9 with codes; RestoreGradient 5; Ema 12, 10 from bf16.
+// Limit: the memory bandwidth. AdamW's square root and division hide behind it in the float32 form.
+// Exact, and compact with two more roots and a random number against its 12 bytes, have not been
+// timed.
 #pragma once
 
 #include "backend/cpu/ops/optimizer_blocks.h"
@@ -19,6 +20,7 @@ struct OptimizerKernels {
   // The blocks [first, last).
   void (*adamw_compact)(const CompactTensor& t, std::int64_t first, std::int64_t last);
   void (*round_int8)(const Int8Tensor& t, std::int64_t first, std::int64_t last);
+  void (*restore_int8)(const Int8Tensor& t, std::int64_t first, std::int64_t last);
   void (*round_bf16)(float* g, std::int64_t n);
   // average = decay * average + rest * w. The second from bf16, or with `low` from masters.
   void (*ema)(float decay, float rest, const float* w, float* average, std::int64_t n);
@@ -115,6 +117,7 @@ constexpr OptimizerKernels optimizer() {
           .adamw_exact = adamw_exact<isa>,
           .adamw_compact = adamw_compact<isa>,
           .round_int8 = round_int8<isa>,
+          .restore_int8 = restore_int8<isa>,
           .round_bf16 = round_to_bf16<isa>,
           .ema = ema<isa>,
           .ema_coded = ema_coded<isa>,

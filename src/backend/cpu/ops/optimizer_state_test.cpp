@@ -270,6 +270,49 @@ TEST(RoundGradient, IsTheCodecsBitForBit) {
   }
 }
 
+// What is stored beside the rounded numbers is the codecs', and gives them back, whatever they are.
+TEST(RoundGradient, StoresWhatGivesTheSameBitsBack) {
+  const float odd[] = {NAN, INFINITY, -INFINITY, 1e-40f, -0.0f, 3e38f, 1e-31f, -1e-31f};
+  for (const std::int64_t columns : {13, 300}) {
+    const Shape shape{{D, 200}, {F, columns}}, blocks{{S, state_blocks(shape)}};
+    std::vector<float> x = numbers(shape.count(), 4, -2, 2);
+    for (std::size_t i = 0; i < 8; ++i) x[i * 311] = odd[i];
+    std::fill(x.begin() + 1000, x.begin() + 1800, -1e-35f);
+    std::vector<std::int8_t> codes(x.size());
+    std::vector<float> scales(static_cast<std::size_t>(blocks.count()));
+    encode_int8(shape, x, {seed, dropout_stream(stream, layer, 9)}, codes, scales);
+    for (const Isa isa : available_isas()) {
+      SCOPED_TRACE(fmt::format("{} {}", name_of(isa), columns));
+      CpuBackend cpu({.threads = 2, .isa = isa});
+      World plain, stored;
+      RoundGradient op{.g = 0, .control = 1, .format = GradientFormat::int8, .seed = seed};
+      op.stream = stream;
+      for (World* world : {&plain, &stored}) {
+        const auto g = world->of<float>(world->add(shape, DType::f32));
+        std::copy(x.begin(), x.end(), g.begin());
+        world->of<double>(world->add({{S, Control::slots}}, DType::f64))[Control::step] = 9;
+      }
+      cpu.run(op, plain.frame());
+      op.codes = stored.add(shape, DType::u8);
+      op.scales = stored.add(blocks, DType::f32);
+      cpu.run(op, stored.frame());
+      const auto g = stored.of<float>(op.g);
+      const std::vector<float> rounded(g.begin(), g.end());
+      EXPECT_TRUE(same_bits(plain.of<float>(op.g), rounded));
+      const auto bytes = stored.of<std::uint8_t>(op.codes);
+      EXPECT_EQ(std::memcmp(bytes.data(), codes.data(), codes.size()), 0);
+      EXPECT_TRUE(same_bits(stored.of<float>(op.scales), scales));
+      const RestoreGradient restore{.codes = op.codes, .scales = op.scales, .g = op.g};
+      for (const bool right : {true, false}) {
+        std::fill(g.begin(), g.end(), 1.0f);
+        if (!right) bytes[bytes.size() - 1] ^= 1;
+        cpu.run(restore, stored.frame());
+        EXPECT_EQ(same_bits(g, rounded), right);
+      }
+    }
+  }
+}
+
 // Close to the loops in double, compared as codes: a last bit may move a code to its neighbour.
 TEST(CodedCases, AreCloseToTheirLoops) {
   const std::map<DType, double> tolerance = {

@@ -86,9 +86,10 @@ void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradInput& op, Tile
 // Of these two the partial sums outside `tiles` are taken from the workspace as they are.
 void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradWeight& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const SquaredNorm& op, Tiles tiles);
-// A tile of AdamW compact and of rounding to int8 is `block_tile` blocks.
+// A tile of AdamW compact and of int8 gradients is `block_tile` blocks.
 void run(CpuBackend& cpu, const Frame& frame, const AdamW& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const RoundGradient& op, Tiles tiles);
+void run(CpuBackend& cpu, const Frame& frame, const RestoreGradient& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Ema& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Embed& op, Tiles tiles);
 void run(CpuBackend& cpu, const Frame& frame, const Rotary& op, Tiles tiles);

@@ -1,0 +1,239 @@
+#include "backend/cuda/gpu.h"
+
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/ops/ops.h"
+
+namespace sluice {
+namespace {
+
+constexpr int least_major = 9;  // what the kernels are built for
+
+// GPUs, or why there are none.
+int count_devices(cudaError_t& why) {
+  int count = 0;
+  why = cudaGetDeviceCount(&count);
+  return why == cudaSuccess ? count : 0;
+}
+
+[[noreturn]] void refuse_driver(cudaError_t why) {
+  int driver = 0, runtime = 0;
+  (void)cudaDriverGetVersion(&driver);
+  (void)cudaRuntimeGetVersion(&runtime);
+  const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
+  const std::string expected = fmt::format("an NVIDIA driver for CUDA {}", version(runtime));
+  if (driver == 0)
+    throw Error(Exit::usage, {"there is no NVIDIA driver",
+                              "plan.device",
+                              expected,
+                              "no libcuda.so.1",
+                              {"apt install nvidia-driver, on a machine with an NVIDIA GPU",
+                               "plan.device = \"cpu\""}});
+  if (why == cudaErrorInsufficientDriver)
+    throw Error(Exit::usage, {"the NVIDIA driver is too old",
+                              "plan.device",
+                              expected,
+                              fmt::format("one for CUDA {}", version(driver)),
+                              {"a newer driver", "plan.device = \"cpu\""}});
+  throw Error(Exit::usage, {"there is no GPU that can be used",
+                            "plan.device",
+                            "at least one NVIDIA GPU",
+                            cudaGetErrorString(why),
+                            {"plan.device = \"cpu\""}});
+}
+
+}  // namespace
+
+bool built_with_cuda() { return true; }
+
+int cuda_devices() {
+  cudaError_t why{};
+  return count_devices(why);
+}
+
+CudaDevice cuda_device(int index) {
+  cudaError_t why{};
+  const int count = count_devices(why);
+  if (count == 0) refuse_driver(why == cudaSuccess ? cudaErrorNoDevice : why);
+  require(index < count, [&] {
+    return Error(Exit::usage, {fmt::format("there is no GPU {}", index),
+                               "plan.device",
+                               fmt::format("cuda:0 to cuda:{}", count - 1),
+                               fmt::format("cuda:{}", index),
+                               {"plan.device = \"cuda:0\""}});
+  });
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDeviceProperties(&properties, index), "looking at the GPU");
+  require(properties.major >= least_major, [&] {
+    return Error(Exit::usage, {fmt::format("this program has no kernels for {}", properties.name),
+                               "plan.device",
+                               fmt::format("compute capability {}.0 or more", least_major),
+                               fmt::format("{}.{}", properties.major, properties.minor),
+                               {"plan.device = \"cpu\""}});
+  });
+  CudaDevice out{properties.name, 0, 0};
+  check_cuda(cudaSetDevice(index), "choosing the GPU");
+  std::size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "asking for its memory");
+  out.memory = static_cast<std::int64_t>(total);
+  out.free = static_cast<std::int64_t>(free);
+  return out;
+}
+
+std::unique_ptr<Backend> make_cuda(int index) {
+  (void)cuda_device(index);  // refuses, and chooses it for this thread
+  return std::make_unique<CudaBackend>(index);
+}
+
+CudaBackend::CudaBackend(int index) : index_(index) {
+  scratch_ = take(scratch_bytes);
+  workspace_ = take(Products::workspace_bytes);
+  void* flags = nullptr;
+  check_cuda(cudaHostAlloc(&flags, bad_kinds * sizeof(int), cudaHostAllocDefault), "taking flags");
+  host_.push_back(flags);
+  bad_ = static_cast<int*>(flags);
+  std::fill_n(bad_, static_cast<int>(bad_kinds), 0);
+  completer_ = std::thread([this] { complete(); });
+}
+
+CudaBackend::~CudaBackend() {
+  stop_ = true;
+  asked_.fetch_add(1);
+  asked_.notify_all();
+  completer_.join();
+  (void)cudaSetDevice(index_);
+  (void)cudaDeviceSynchronize();
+  for (void* p : device_) (void)cudaFree(p);
+  for (void* p : host_) (void)cudaFreeHost(p);
+}
+
+std::byte* CudaBackend::take(std::int64_t bytes) {
+  use();
+  device_.reserve(device_.size() + 1);
+  void* data = nullptr;
+  const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
+  const cudaError_t code = cudaMalloc(&data, size);
+  require(code == cudaSuccess, [&] {
+    (void)cudaGetLastError();
+    std::size_t free = 0, total = 0;
+    (void)cudaMemGetInfo(&free, &total);
+    return Error(Exit::memory, {fmt::format("cannot take {} bytes of the GPU's memory", bytes),
+                                {},
+                                "memory for the whole plan before step 1",
+                                fmt::format("{} of {} bytes free", free, total),
+                                {"a smaller micro-batch", "plan.recompute = block"}});
+  });
+  device_.push_back(data);
+  check_cuda(cudaMemset(data, 0, size), "clearing memory");
+  check_cuda(cudaDeviceSynchronize(), "clearing memory");
+  return static_cast<std::byte*>(data);
+}
+
+std::byte* CudaBackend::take_host(std::int64_t bytes) {
+  use();
+  host_.reserve(host_.size() + 1);
+  void* data = nullptr;
+  const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
+  check_cuda(cudaMallocHost(&data, size), "taking pinned host memory");
+  host_.push_back(data);
+  std::fill_n(static_cast<std::byte*>(data), size, std::byte{0});
+  return static_cast<std::byte*>(data);
+}
+
+void CudaBackend::run(const Op& op, const Frame& frame) {
+  use();
+  std::visit([&](const auto& one) { sluice::run(*this, frame, one); }, op);
+  check_cuda(cudaGetLastError(), name_of(op));
+}
+
+void CudaBackend::copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) {
+  use();
+  const auto size = static_cast<std::size_t>(bytes);
+  check_cuda(cudaMemcpyAsync(device, host, size, cudaMemcpyHostToDevice, in_.get()), "copying in");
+  check_cuda(cudaStreamSynchronize(in_.get()), "copying in");
+}
+
+void CudaBackend::copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) {
+  use();
+  const auto size = static_cast<std::size_t>(bytes);
+  check_cuda(cudaMemcpyAsync(host, device, size, cudaMemcpyDeviceToHost, out_.get()),
+             "copying out");
+  check_cuda(cudaStreamSynchronize(out_.get()), "copying out");
+}
+
+void CudaBackend::copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) {
+  use();
+  const auto size = static_cast<std::size_t>(bytes);
+  check_cuda(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream()), "copying within");
+}
+
+void CudaBackend::finish() {
+  use();
+  check_cuda(cudaStreamSynchronize(stream()), "waiting");
+  require_good();
+}
+
+void CudaBackend::require_scratch(std::int64_t bytes) {
+  require(bytes <= scratch_bytes, [&] {
+    return Error(Exit::usage, {"a micro-batch is too large for the GPU's scratch memory",
+                               "plan.micro_batch",
+                               fmt::format("at most {} bytes", scratch_bytes),
+                               fmt::format("{}", bytes),
+                               {"a smaller plan.micro_batch"}});
+  });
+}
+
+// What kernels found in their data.
+void CudaBackend::require_good() {
+  static constexpr const char* what[] = {"an id lies outside the embedding table",
+                                         "a target lies outside the vocabulary",
+                                         "the tokens do not fit the cache"};
+  static constexpr const char* where[] = {"token {} of the batch", "token {} of a chunk",
+                                          "row {} of the batch"};
+  for (int kind = 0; kind < bad_kinds; ++kind) {
+    const int found = *static_cast<volatile int*>(bad_ + kind);
+    require(found == 0, [&] {
+      return Error(Exit::input, {what[kind],
+                                 fmt::format(fmt::runtime(where[kind]), found - 1),
+                                 {},
+                                 {},
+                                 {"data written with this model's tokenizer"}});
+    });
+  }
+}
+
+void CudaBackend::then(Done done, void* with) {
+  use();
+  const std::int64_t ticket = asked_.load(std::memory_order_relaxed);
+  for (std::int64_t now = answered_.load(); ticket - now >= room; now = answered_.load())
+    answered_.wait(now);
+  Waiting& one = waiting_[static_cast<std::size_t>(ticket % room)];
+  one.done = done, one.with = with;
+  check_cuda(cudaEventRecord(one.event.get(), stream()), "marking the end of work");
+  asked_.store(ticket + 1, std::memory_order_release);
+  asked_.notify_all();
+}
+
+void CudaBackend::complete() {
+  (void)cudaSetDevice(index_);
+  for (std::int64_t next = 0;; ++next) {
+    for (std::int64_t now = asked_.load(std::memory_order_acquire); now <= next;
+         now = asked_.load(std::memory_order_acquire))
+      asked_.wait(now, std::memory_order_acquire);
+    if (stop_) return;
+    const Waiting& one = waiting_[static_cast<std::size_t>(next % room)];
+    std::exception_ptr failed;
+    try {
+      check_cuda(cudaEventSynchronize(one.event.get()), "a step's work");
+      require_good();
+    } catch (...) {
+      failed = std::current_exception();
+    }
+    const Done done = one.done;
+    void* const with = one.with;
+    answered_.store(next + 1, std::memory_order_release);
+    answered_.notify_all();
+    done(with, failed);
+  }
+}
+
+}  // namespace sluice

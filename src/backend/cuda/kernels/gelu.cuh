@@ -1,0 +1,28 @@
+// GELU and its slope (ops/gelu/gelu.h), in the forms that lose nothing in the tails: see
+// cpu/ops/elementwise_kernel.h.
+#pragma once
+
+namespace sluice::gpu {
+
+__device__ inline float tanh_exponent(float x) {
+  constexpr float a = -1.5957691216057308f;  // -2 sqrt(2 / pi)
+  return x * fmaf(a * 0.044715f, x * x, a);
+}
+__device__ inline float exact_gate(float x) { return 0.5f * erfcf(-0.70710678f * x); }
+
+template <bool exact>
+__device__ inline float gelu_of(float x) {
+  if constexpr (exact) return x * exact_gate(x);
+  return x / (1.0f + expf(tanh_exponent(x)));
+}
+
+template <bool exact>
+__device__ inline float gelu_slope_of(float x) {
+  if constexpr (exact) return fmaf(x, 0.39894228f * expf(-0.5f * x * x), exact_gate(x));
+  constexpr float a = 1.5957691216057308f;
+  const float e = expf(fminf(80.0f, tanh_exponent(x)));
+  const float s = 1.0f / (1.0f + e);
+  return fmaf(x * fmaf(a * 3 * 0.044715f, x * x, a), s * s * e, s);
+}
+
+}  // namespace sluice::gpu

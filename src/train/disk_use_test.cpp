@@ -1,0 +1,61 @@
+#include "train/disk_use.h"
+
+#include <gtest/gtest.h>
+
+#include "backend/disk/disk_space.h"
+#include "core/test_folder.h"
+
+namespace sluice {
+namespace {
+
+Config run_of(std::int64_t steps, std::int64_t every, std::int64_t keep) {
+  Config config = parse_config("batch = { tokens = 1024, sequence = 1024 }\n", "a.toml");
+  config.run.tokens = 1024 * steps;
+  config.run.save_every = every;
+  config.run.keep_last = keep;
+  return config;
+}
+
+TEST(DiskUse, CountsTheSavesThatAreLeft) {
+  for (const std::int64_t steps : {1, 5, 12})
+    for (const std::int64_t every : {0, 1, 3, 4, 20})
+      for (std::int64_t from = 0; from <= steps; ++from) {
+        std::int64_t saves = 0;
+        for (std::int64_t step = from + 1; step <= steps; ++step)
+          saves += step == steps || (every > 0 && step % every == 0) ? 1 : 0;
+        EXPECT_EQ(saves_after(run_of(steps, every, 3), from), saves)
+            << steps << " " << every << " " << from;
+      }
+}
+
+// Whether a run that goes on is let, with room for so many checkpoints and a half.
+bool is_let(const Config& config, std::int64_t room, const RunSoFar& run) {
+  DiskUse use;
+  use.checkpoint = 2 * (free_disk_bytes(run.folder) / (2 * room + 1));
+  try {
+    require_disk(config, use, run.folder, run);
+    return true;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Exit::disk);
+    EXPECT_GE(e.report().tries.size(), 1U);
+    return false;
+  }
+}
+
+TEST(DiskUse, ARunNeedsRoomForWhatItStillSaves) {
+  const TestFolder folder;
+  const std::string at = folder.path().string();
+  // Four are kept while the fourth is written; a run that saves two needs two.
+  EXPECT_TRUE(is_let(run_of(12, 3, 3), 4, {at, 0, 0}));
+  EXPECT_FALSE(is_let(run_of(12, 3, 3), 3, {at, 0, 0}));
+  EXPECT_TRUE(is_let(run_of(12, 6, 3), 2, {at, 0, 0}));
+  EXPECT_FALSE(is_let(run_of(12, 6, 3), 1, {at, 0, 0}));
+  EXPECT_TRUE(is_let(run_of(2, 500, 3), 1, {at, 0, 0}));
+  // One save is left, whatever was removed meanwhile; three are there, and a fourth comes.
+  EXPECT_TRUE(is_let(run_of(12, 3, 3), 1, {at, 9, 1}));
+  EXPECT_TRUE(is_let(run_of(30, 3, 3), 1, {at, 9, 3}));
+  EXPECT_FALSE(is_let(run_of(30, 3, 3), 1, {at, 9, 2}));
+}
+
+}  // namespace
+}  // namespace sluice

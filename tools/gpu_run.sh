@@ -1,0 +1,147 @@
+#!/bin/sh
+# Everything that needs a GPU, on a machine that has one and nothing of ours.
+#   tools/gpu_run.sh stage BUILD FOLDER   here: programs, their libraries, texts and this script into FOLDER
+#   FOLDER/gpu_run.sh PART...             there; parts: ops sanitize numbers repeat use speed
+# Results go to $OUT (default: results/ beside the script). Exit code 0: every part passed.
+set -eu
+
+stage() {
+  mkdir -p "$2"
+  cp "$0" "$(dirname "$0")/gpu_compare" "$1/test_gpu" "$1/sluice" "$2/"
+  for program in test_gpu sluice; do
+    ldd "$1/$program" | awk '$3 ~ /^\// { print $3 }' | grep -Ev '/lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+)\.so' |
+      while read -r library; do cp -L "$library" "$2/"; done
+  done
+  cat build/assets/austen/*.txt >"$2/text.txt" 2>/dev/null || cat docs/*.md docs/*/*.md >"$2/text.txt"
+  cp build/assets/gpt2/vocab.bpe "$2/" 2>/dev/null || true
+  strip "$2/test_gpu" "$2/sluice"
+}
+
+if [ "${1-}" = stage ]; then stage "$2" "$3"; exit 0; fi
+
+cd "$(dirname "$0")"
+HERE=$PWD
+OUT=${OUT:-$HERE/results}
+mkdir -p "$OUT" work
+LD_LIBRARY_PATH=$HERE${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+GPU=--plan.device=cuda:0
+sluice() { "$HERE/sluice" "$@"; }
+
+# Every op against its double loop, the same bits twenty times, the bits of the CPU.
+ops() { ./test_gpu >"$OUT/ops.txt" 2>&1 || { tail -60 "$OUT/ops.txt"; return 1; }; tail -3 "$OUT/ops.txt"; }
+
+# The ops at the shapes of their cases under the tools of the toolkit.
+sanitize() {
+  status=0
+  for tool in memcheck racecheck synccheck initcheck; do
+    filter='Gpu.EveryOpIsCloseToItsLoop:Gpu.StateAndMasksHaveTheBitsOfTheCpu:Gpu.AttentionInBf16*'
+    compute-sanitizer --tool $tool --error-exitcode 9 --kernel-name-exclude kernel_substring=cublas \
+      ./test_gpu --gtest_filter=$filter >"$OUT/$tool.txt" 2>&1 || status=1
+    echo "$tool: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$OUT/$tool.txt" | tail -1)"
+  done
+  return $status
+}
+
+shards() { [ -e work/corpus.bin ] || sluice prepare text.txt --tokenizer bytes --out work/corpus >/dev/null; }
+
+# config NAME FAMILY MORE: 60 steps of 16 sequences of 128 tokens in two micro-batches.
+config() {
+  cat >"work/$1.toml" <<END
+model = { family = "$2", layers = 4, width = 256, heads = 4, context = 128, vocab = 257$3 }
+data = { train = "work/corpus" }
+batch = { tokens = 2048, sequence = 128 }
+optim = { lr = 1e-3, lr_end = 1e-4, lr_schedule = "cosine", warmup_tokens = 20480, eps = 1e-5 }
+plan = { micro_batch = 8, head_chunk = 512, precision = "float32" }
+run = { tokens = 122880, save_every = 30, validate_every = 0 }
+END
+}
+
+run_of() {  # NAME CONFIG OPTIONS...
+  name=$1 file=$2
+  shift 2
+  rm -rf "work/$name"
+  sluice train "work/$file.toml" --out "work/$name" "$@" >"$OUT/$name.txt" 2>&1 || { cat "$OUT/$name.txt"; return 1; }
+}
+
+# CPU and GPU from one seed in float32: losses within 1e-6 at step 1, 1e-5 at step 50.
+numbers() {
+  shards
+  config gpt2 gpt2 ''
+  config dropout gpt2 ', dropout = 0.1'
+  config gptj gptj ', rotary = 32, tied = false'
+  for model in gpt2 dropout gptj; do
+    run_of "$model-cpu" "$model" --plan.device=cpu
+    run_of "$model-gpu" "$model" $GPU
+    ./gpu_compare losses "work/$model-cpu" "work/$model-gpu" 1e-6 1e-5
+  done
+  # The control: without one micro-batch's gradient the losses part.
+  run_of gpt2-less gpt2 $GPU --batch.tokens=1024 --run.tokens=61440
+  ! ./gpu_compare losses work/gpt2-cpu work/gpt2-less 1e-6 1e-5 >/dev/null
+}
+
+digest_of() { ./gpu_compare digest "work/$1"; }
+same() { # NAME NAME
+  [ "$(digest_of "$1")" = "$(digest_of "$2")" ] && echo "same digest: $1 $2 $(digest_of "$1")" ||
+    { echo "digests differ: $1 $(digest_of "$1"), $2 $(digest_of "$2")"; return 1; }
+}
+
+# The same bits again, at every recompute level, streamed, and after a stop; in every format of state.
+repeat() {
+  shards
+  config gpt2 gpt2 ', dropout = 0.1'
+  status=0
+  for form in 'float32 exact float32' 'bf16 exact float32' 'bf16 compact bf16' 'bf16 compact int8'; do
+    set -- $form
+    key="--plan.precision=$1 --plan.state=$2 --plan.gradients=$3"
+    tag=$1-$2-$3
+    run_of "$tag" gpt2 $GPU $key
+    run_of "$tag-again" gpt2 $GPU $key
+    same "$tag" "$tag-again" || status=1
+    run_of "$tag-block" gpt2 $GPU $key --plan.recompute=block
+    same "$tag" "$tag-block" || status=1
+    run_of "$tag-selective" gpt2 $GPU $key --plan.recompute=selective
+    same "$tag" "$tag-selective" || status=1
+    run_of "$tag-host" gpt2 $GPU $key --plan.homes=host
+    same "$tag" "$tag-host" || status=1
+    rm -rf "work/$tag-again/checkpoints/step-00000060"
+    sluice train work/gpt2.toml --out "work/$tag-again" $GPU $key >"$OUT/$tag-resumed.txt" 2>&1 || status=1
+    same "$tag" "$tag-again" || status=1
+  done
+  return $status
+}
+
+# Training, evaluation and generation of one small model, beside the CPU.
+use() {
+  shards
+  config gpt2 gpt2 ''
+  [ -e work/gpt2-gpu ] || run_of gpt2-gpu gpt2 $GPU
+  for device in cpu cuda:0; do
+    sluice eval --checkpoint work/gpt2-gpu --data work/corpus --plan.device=$device --json >"$OUT/eval-${device%:*}.json"
+    cat "$OUT/eval-${device%:*}.json"
+    sluice generate --checkpoint work/gpt2-gpu --prompt 'It was a fine' --max-tokens 200 --temperature 0 \
+      --plan.device=$device >"$OUT/generate-${device%:*}.txt"
+  done
+  cmp "$OUT/generate-cpu.txt" "$OUT/generate-cuda.txt" && echo 'same 200 greedy tokens on CPU and GPU'
+}
+
+# Tokens per second of GPT-2 124M in bf16: data are bytes, the model is the published one.
+speed() {
+  shards
+  for micro in ${MICRO:-16}; do
+    rm -rf work/speed
+    sluice train gpt2-124m --out work/speed $GPU --data.train=work/corpus --data.validation= \
+      --plan.micro_batch="$micro" --batch.tokens=131072 --run.tokens=2621440 --run.validate_every=0 --run.sample_every=0 \
+      --run.save_every=0 ${SPEED:-} >"$OUT/speed-$micro.txt" 2>&1 || { cat "$OUT/speed-$micro.txt"; return 1; }
+    tail -4 "$OUT/speed-$micro.txt"
+  done
+}
+
+code=0
+for part in "$@"; do
+  echo "== $part"
+  began=$(date +%s)
+  $part || { code=1; echo "$part FAILED"; }
+  echo "== $part: $(($(date +%s) - began)) s"
+done
+exit $code

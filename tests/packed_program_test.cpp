@@ -31,7 +31,8 @@ TEST(PackedProgram, EveryCombinationIsValid) {
           for (const bool spill : {false, true})
             for (const char* homes :
                  {"host", "gradients=host", "optimizer=host", "host,gradients@1=device",
-                  "gradients@2=host", "disk", "host,gradients@0-1=disk", "gradients=disk"}) {
+                  "gradients@2=host", "disk", "host,gradients@0-1=disk", "gradients=disk",
+                  "host,@ends=host", "gradients=disk,gradients@ends=disk", "gradients@ends=host"}) {
               TinyPlan plan = plan_of(family, passes, homes, slots, format);
               plan.spill = spill;
               const ProgramSet set = tiny_programs(plan);
@@ -39,7 +40,7 @@ TEST(PackedProgram, EveryCombinationIsValid) {
                                              << " " << slots << " " << homes;
               programs += static_cast<int>(set.programs.size());
             }
-  EXPECT_EQ(programs, 2 * 2 * 3 * 2 * 2 * 8 * 5);
+  EXPECT_EQ(programs, 2 * 2 * 3 * 2 * 2 * 11 * 5);
 }
 
 struct Planted {

@@ -95,7 +95,7 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
       "  --plan.host_memory=BYTES    of the host\n"
       "  --plan.disk_memory=BYTES    of the disk\n"
       "  --plan.disk_path=FOLDER     on the disk; default: the model's\n"
-      "  --plan.homes=WHERE          device, host, disk, or weights@FIRST-LAST=host,…\n"
+      "  --plan.homes=WHERE          device, host, disk, or weights@FIRST-LAST=host,weights@ends=host,…\n"
       "  --plan.slots=N              places on the device that weights pass through\n");
 }
 

@@ -148,13 +148,17 @@ class Search {
   std::optional<Placement> fewest_away(Placement placement) const {
     placement.homes = choices_.homes;
     if (!choices_.homes.empty()) return fits(placement) ? std::optional(placement) : std::nullopt;
+    const auto fits_with = [&](int count) {
+      placement.homes = homes_with(count, choices_.blocks);
+      return fits(placement);
+    };
     int most = all_blobs(choices_.blocks), too_few = placement.stash == Stash::kept ? 0 : -1;
-    placement.homes = homes_with(most, choices_.blocks);
-    if (!fits(placement)) return std::nullopt;
+    // Where the host has no room for an end, blocks may be enough.
+    while (most > 3 * choices_.blocks && !fits_with(most)) --most;
+    if (!fits_with(most)) return std::nullopt;
     while (most - too_few > 1) {
       const int middle = (most + too_few) / 2;
-      placement.homes = homes_with(middle, choices_.blocks);
-      (fits(placement) ? most : too_few) = middle;
+      (fits_with(middle) ? most : too_few) = middle;
     }
     placement.homes = homes_with(most, choices_.blocks);
     return placement;

@@ -105,6 +105,24 @@ TEST(Placement, TheMildestThatFits) {
   EXPECT_EQ(first_that_fits(choices(), 54, bytes), std::nullopt);
 }
 
+// A way out that is none: the host has no room for an end, as its caller says.
+TEST(Placement, AnEndStaysWhereTheHostHasNoRoomForIt) {
+  const auto with_room_for = [](int ends, std::int64_t budget) {
+    const auto narrow = [ends](const Placement& p) {
+      for (int count = 13 + ends; count <= all_blobs(4); ++count)
+        if (p.homes == homes_with(count, 4)) return std::int64_t{1} << 40;
+      return bytes(p);
+    };
+    return first_that_fits(choices(), budget, narrow).value_or(Placement{-1, "", 0, {}});
+  };
+  EXPECT_EQ(with_room_for(3, 61), chosen(61));
+  EXPECT_EQ(with_room_for(1, 65), chosen(65));
+  EXPECT_EQ(with_room_for(1, 61), (Placement{2, homes_with(13, 4), 2, Recompute::block}));
+  EXPECT_EQ(with_room_for(0, 65), (Placement{2, "host", 2, Recompute::block}));
+  EXPECT_EQ(with_room_for(0, 61).passes, 6);
+  EXPECT_EQ(with_room_for(0, 60).passes, -1);
+}
+
 // A spilled stash takes so much a slot, however many micro-batches there are.
 std::int64_t bytes_with_spilling(const Placement& p) {
   if (p.stash == Stash::kept) return bytes(p);

@@ -101,15 +101,18 @@ class Search {
  private:
   void add_streaming(Stash stash, Recompute recompute, std::vector<Placement>& out) const {
     constexpr int most_passes = 3;  // more passes fetch more and keep more on the device
-    for (const int slots : choices_.slots) {
-      int found = 0;
-      for (const std::int64_t passes : choices_.passes) {
-        const auto one = fewest_away({passes, "", slots, recompute, stash});
-        if (!one) continue;
-        out.push_back(*one);
-        if (++found == most_passes) break;
+    std::vector<int> most_away = {3 * choices_.blocks};
+    if (choices_.homes.empty()) most_away.push_back(all_blobs(choices_.blocks));
+    for (const int most : most_away)
+      for (const int slots : choices_.slots) {
+        int found = 0;
+        for (const std::int64_t passes : choices_.passes) {
+          const auto one = fewest_away({passes, "", slots, recompute, stash}, most);
+          if (!one) continue;
+          if (std::find(out.begin(), out.end(), *one) == out.end()) out.push_back(*one);
+          if (++found == most_passes) break;
+        }
       }
-    }
   }
 
   bool fits(const Placement& placement) const { return bytes_(placement) <= budget_; }
@@ -142,17 +145,20 @@ class Search {
     return std::nullopt;
   }
 
-  // With as few blobs off the device as do; none when it does not fit with all of them off. A blob
+  std::optional<Placement> fewest_away(const Placement& placement) const {
+    return fewest_away(placement, all_blobs(choices_.blocks));
+  }
+  // With as few blobs off the device as do, at most so many; none when that is not enough. A blob
   // more off the device never takes more of it. With a kept stash some must leave, else it would
   // have been resident.
-  std::optional<Placement> fewest_away(Placement placement) const {
+  std::optional<Placement> fewest_away(Placement placement, int most) const {
     placement.homes = choices_.homes;
     if (!choices_.homes.empty()) return fits(placement) ? std::optional(placement) : std::nullopt;
     const auto fits_with = [&](int count) {
       placement.homes = homes_with(count, choices_.blocks);
       return fits(placement);
     };
-    int most = all_blobs(choices_.blocks), too_few = placement.stash == Stash::kept ? 0 : -1;
+    int too_few = placement.stash == Stash::kept ? 0 : -1;
     // Where the host has no room for an end, blocks may be enough.
     while (most > 3 * choices_.blocks && !fits_with(most)) --most;
     if (!fits_with(most)) return std::nullopt;

@@ -52,7 +52,8 @@ std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::i
                                          const DeviceBytes& bytes);
 // Every placement worth a look for its speed: resident ones that fit; of each recompute level, of a
 // kept and a spilled stash and of each number of slots the fewest passes that fit, and the next
-// two, with as few blobs off the device as do. REQUIRES: no list is empty.
+// two, with as few blobs off the device as do; the same again where embedding and head may leave
+// it. REQUIRES: no list is empty.
 std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
                                     const DeviceBytes& bytes);
 // The placement with more slots for its spilled stash, while they fit: up to `most`. A stash is

@@ -35,7 +35,7 @@ Device::Device(const Config& config)
   try {
     const CudaDevice device = cuda_device(gpu_);
     name_ = device.name;
-    free_ = device.free;
+    memory_ = device.memory, free_ = device.free;
   } catch (Error& e) {
     if (e.report().where == "plan.device") e.report().where = config.place("plan.device");
     throw;

@@ -26,6 +26,7 @@ class Device {
   std::string text() const;  // "4 threads, avx512" or "NVIDIA H200"
   // Bytes that a run may take of where the plan's memory lies, and what it wants of them.
   std::int64_t available() const;
+  std::int64_t memory() const { return memory_; }  // of a GPU, all of it; 0: a CPU
   MemoryBytes wanted(const MemoryBytes& planned) const;
   // Dense multiply-adds per second as the maker says, counted twice; 0: not known, or a CPU.
   double peak_flops(bool bf16) const;
@@ -36,7 +37,7 @@ class Device {
   CpuBackend::Options cpu_;
   int gpu_;
   std::string name_;
-  std::int64_t free_ = 0;
+  std::int64_t memory_ = 0, free_ = 0;
 };
 
 }  // namespace sluice

@@ -72,6 +72,18 @@ TEST(PlanFile, SaysEveryChoice) {
   EXPECT_EQ(options, 17 + 3 + 16);
 }
 
+TEST(PlanFile, OfAGpuNamesItAndIsRefusedForAnother) {
+  const PlanMachine gpu{"cuda", "NVIDIA H200", "", 1, std::int64_t{1} << 37, 1 << 30};
+  const Config config = config_with({"plan.device=cuda:0"});
+  const PlanFile file = parse_plan_file(to_toml(plan_file(config, place(config), gpu)), "gpu.toml");
+  EXPECT_EQ(with_plan(config_with({}), file).plan.device, "cuda:0");
+  EXPECT_NO_THROW(require_made_for(file, gpu));
+  PlanMachine other = gpu;
+  other.model = "NVIDIA H100";
+  for (const PlanMachine& machine : {here, other})
+    EXPECT_THROW(require_made_for(file, machine), Error) << machine.model;
+}
+
 // Whatever was asked for, the file makes the same plan of a config that asks for nothing; and
 // without the file it is another one.
 TEST(PlanFile, MakesTheSamePlan) {

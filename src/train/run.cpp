@@ -166,6 +166,24 @@ std::string folder_of(const TrainRequest& request, const Data& data, const Devic
   return fmt::format("runs/{}-{}", config.run.name, key.hash().substr(0, 8));
 }
 
+// What computes: as the request says, or where the run began.
+Device device_of(const TrainRequest& request) {
+  Config config = request.config;
+  const bool asked = request.plan.has_value() || config.plan.device != "auto";
+  if (!asked && request.resume != "never" && !request.out.empty())
+    if (const auto kept = kept_plan(request.out)) config.plan.device = kept->plan.device;
+  return Device(config);
+}
+
+// The same in the words of a plan's file.
+PlanMachine plan_machine(const Device& device, const ThisMachine& here) {
+  PlanMachine out = plan_machine(here);
+  if (!device.is_gpu()) return out;
+  out.device = device.backend(), out.model = device.model(), out.isa = "";
+  out.threads = device.workers(), out.memory = device.memory();
+  return out;
+}
+
 void require_plan(const TrainRequest& request, const PlanMachine& machine) {
   if (!request.plan) return;
   require_made_for(*request.plan, request.config);
@@ -269,10 +287,10 @@ std::unique_ptr<ScratchFile> take_scratch(const std::string& folder, const Progr
 
 Exit train(const TrainRequest& request) {
   check_trainable(request.config);
-  const Device device(request.config);
+  const Device device = device_of(request);
   const ThisMachine here(request.machine_file, device.cpu().isa, device.cpu().threads);
   const std::optional<Machine> machine = machine_of(request, here, device);
-  const PlanMachine planned_on = plan_machine(here);
+  const PlanMachine planned_on = plan_machine(device, here);
   require_plan(request, planned_on);
   const Data data(request.config);
   const std::string folder = folder_of(request, data, device);

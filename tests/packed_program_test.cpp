@@ -31,7 +31,8 @@ TEST(PackedProgram, EveryCombinationIsValid) {
           for (const bool spill : {false, true})
             for (const char* homes :
                  {"host", "gradients=host", "optimizer=host", "host,gradients@1=device",
-                  "gradients@2=host", "disk", "host,gradients@0-1=disk", "gradients=disk"}) {
+                  "gradients@2=host", "disk", "host,gradients@0-1=disk", "gradients=disk",
+                  "host,@ends=host", "gradients=disk,gradients@ends=disk", "gradients@ends=host"}) {
               TinyPlan plan = plan_of(family, passes, homes, slots, format);
               plan.spill = spill;
               const ProgramSet set = tiny_programs(plan);
@@ -39,7 +40,7 @@ TEST(PackedProgram, EveryCombinationIsValid) {
                                              << " " << slots << " " << homes;
               programs += static_cast<int>(set.programs.size());
             }
-  EXPECT_EQ(programs, 2 * 2 * 3 * 2 * 2 * 8 * 5);
+  EXPECT_EQ(programs, 2 * 2 * 3 * 2 * 2 * 11 * 5);
 }
 
 struct Planted {
@@ -99,15 +100,15 @@ TEST(PackedProgram, StagingSlotsAreOfWhatTravels) {
     const Residency& residency = *set.residency;
     EXPECT_EQ(residency.stagings(Kind::packed), 2);
     EXPECT_EQ(residency.stagings(Kind::gradients), passes == 1 ? 0 : 2);
-    EXPECT_EQ(residency.slot_bytes(Kind::packed),
+    EXPECT_EQ(residency.page_bytes(1, Kind::packed),
               align_up(residency.blob_bytes(LayerKind::block, Region::packed), blob_alignment));
     std::int64_t staging = 0, at_home = 0;
     for (const Kind kind : owned_kinds)
-      staging += 2 * residency.stagings(kind) * residency.slot_bytes(kind);
+      staging += 2 * residency.stagings(kind) * residency.page_bytes(1, kind);
     EXPECT_EQ(set.memory.host_bytes(), staging);
     const Kind gradients = passes == 1 ? Kind::packed : Kind::gradients;
     for (const Kind kind : {Kind::weights, Kind::optimizer, gradients})
-      at_home += 7 * residency.slot_bytes(kind);
+      at_home += 7 * residency.page_bytes(1, kind);
     EXPECT_EQ(set.memory.disk_bytes(), at_home);
     int read = 0, written = 0;
     for (const Action& action : set.named("steady").actions) {
@@ -160,7 +161,7 @@ void expect_closed_form(GradientFormat format, int layers, int slots, int passes
   EXPECT_EQ(set.residency->blob_bytes(LayerKind::block, Region::packed), packed);
   std::int64_t at_home = 0;
   for (const Kind kind : {Kind::weights, Kind::optimizer})
-    at_home += l * set.residency->slot_bytes(kind);
+    at_home += l * set.residency->page_bytes(1, kind);
   at_home += l * align_up(p == 1 ? packed : whole, blob_alignment);
   EXPECT_EQ(set.memory.host_bytes(), at_home);
 }

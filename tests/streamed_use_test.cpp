@@ -67,14 +67,17 @@ TEST_F(StreamedUse, BudgetsChangeNoNumbers) {
     EXPECT_NE(told.err.find("sluice: homes weights@1-2=host, 2 slots: "), std::string::npos)
         << told.err;
     EXPECT_EQ(told.out, tiny_->run(command + " --checkpoint run").out);
-    const Json all = run(command + " --plan.homes=host --plan.slots=2");
+    const Json all = run(command + " --plan.homes=host,@ends=host --plan.slots=2");
     EXPECT_EQ(all.at("device"), least);
-    EXPECT_EQ(all.at("homes"), "host");
+    EXPECT_EQ(all.at("homes"), "host,@ends=host");
     const auto host = all.at("host").get<std::int64_t>();
     const Json some_on_disk = run(
         fmt::format("{} --plan.device_memory={} --plan.host_memory={}", command, least, host - 1));
-    EXPECT_EQ(some_on_disk.at("homes"), "weights@0-4=disk,weights@5-5=host") << "slots to stage";
-    for (const Json& found : {some_on_disk, run(command + " --plan.homes=disk --plan.slots=2")}) {
+    EXPECT_EQ(some_on_disk.at("homes"), "weights@0-4=disk,weights@5-5=host,weights@ends=host")
+        << "slots to stage";
+    for (const Json& found :
+         {some_on_disk, run(command + " --plan.homes=disk,@ends=host --plan.slots=2"),
+          run(command + " --plan.homes=disk --plan.slots=2")}) {
       EXPECT_LT(found.at("host").get<std::int64_t>(), host);
       EXPECT_GT(found.at("disk").get<std::int64_t>(), 0);
       EXPECT_EQ(without(found, where_and_when), without(resident, where_and_when));

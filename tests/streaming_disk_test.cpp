@@ -34,7 +34,7 @@ TEST(StreamingDiskSlow, BudgetsOfHostMemoryChangeNoBits) {
   EXPECT_EQ(bytes_of(all_host, "disk"), 0);
   const std::string device = fmt::format("--plan.device_memory={}", bytes_of(all_host, "device"));
   // The least of the host: everything that streams is on disk but what passes through.
-  const nlohmann::json all_disk = plan_with(tiny, device + " --plan.homes=disk");
+  const nlohmann::json all_disk = plan_with(tiny, device + " --plan.homes=disk,@ends=host");
   const std::int64_t least = bytes_of(all_disk.at("memory"), "host");
   const std::int64_t most = bytes_of(all_host, "host");
   ASSERT_LT(least, most);
@@ -63,8 +63,8 @@ TEST(StreamingDiskSlow, BudgetsOfHostMemoryChangeNoBits) {
                       bytes_of(all_host, "device") - 1),
           4, bytes_of(all_host, "device"));
   const std::int64_t scratch = bytes_of(all_disk.at("disk"), "scratch");
-  refused(fmt::format("{} --plan.homes=disk --plan.disk_memory={}", device, scratch - 1), 6,
-          scratch);
+  refused(fmt::format("{} --plan.homes=disk,@ends=host --plan.disk_memory={}", device, scratch - 1),
+          6, scratch);
 }
 
 // What fits only with its blobs on disk is refused with budgets that would do.

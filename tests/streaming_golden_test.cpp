@@ -39,12 +39,14 @@ const std::vector<const char*> homes{
     "device",
     "host",
     "disk",
+    "host,@ends=host",
+    "disk,@ends=disk",
     "weights=host",
-    "optimizer=disk",
-    "gradients=host",
+    "optimizer=disk,@ends=host",
+    "gradients=host,@embedding=host",
     "optimizer=host,gradients=host",
-    "optimizer=disk,gradients=host,weights@0-2=host",
-    "host,weights@0-1=device,optimizer@2-3=disk,gradients@5=device"};
+    "optimizer=disk,gradients=host,weights@0-2=host,weights@head=disk",
+    "host,weights@0-1=device,optimizer@2-3=disk,gradients@5=device,optimizer@ends=disk"};
 const std::vector<int> slots{2, 3, 5};
 const std::vector<int> passes{0, 1, 2, 3};  // 0: micro-batch-major
 const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
@@ -179,7 +181,7 @@ TEST(StreamingGoldenAll, ExactWithFloat32GradientsInEveryWay) {
     EXPECT_EQ(outcome_of(spec_of(golden, c)), said_by(golden)) << text_of(golden, c);
     ++count;
   });
-  EXPECT_EQ(count, 3 * (9 * 2 * 3 - 2) * 4 * 3);
+  EXPECT_EQ(count, 3 * (11 * 2 * 3 - 2) * 4 * 3);
 }
 
 }  // namespace

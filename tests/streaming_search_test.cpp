@@ -133,6 +133,7 @@ int fetches_without_turns(const ProgramSet& set, int sweeps) {
                       .layers = set.model->layer_count(),
                       .begins_settled = true,
                       .ends_settled = true,
+                      .pending = {},
                       .micro_batches = 0,
                       .stash_slots = {},
                       .stash_ring = 0,

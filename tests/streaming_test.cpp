@@ -72,8 +72,11 @@ const std::vector<std::string> homes{
     "optimizer=host,gradients=host",
     "host,weights@0-1=device,optimizer@2-3=device,gradients@5=device",
     "disk",
+    "host,@ends=host",
+    "weights@ends=host,gradients@head=host",
+    "optimizer=host,gradients=host,optimizer@ends=disk,gradients@ends=host",
     "host,optimizer=disk",
-    "disk,weights@1-2=host,weights@5=device,optimizer@0=host,gradients@0-1=device"};
+    "disk,weights@1-2=host,weights@5=device,optimizer@0=host,gradients@0-1=device,@ends=disk"};
 const std::vector<int> slots{2, 3, 5}, passes{0, 1, 2, 3};
 const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
 

@@ -15,6 +15,7 @@ struct TinyPlan {
   std::int64_t sample_rows = 0;
   int threads = 1;
   int layers = 2;
+  std::int64_t width = 32, vocab = 61;
   std::string homes = "device";
   int slots = 3;
   bool spill = false;
@@ -49,7 +50,7 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.build.spill_stash = plan.spill;
   options.build.stash_slots = plan.slots;
   options.sample_rows = plan.sample_rows;
-  ModelConfig model = tiny_model(plan.family);
+  ModelConfig model = tiny_model(plan.family, {.width = plan.width, .vocab = plan.vocab});
   model.layers = plan.layers;
   OptimConfig optim;
   optim.eps = 1e-5;

@@ -79,8 +79,9 @@ void walk_every_action(const ProgramSet& set) {
 TEST(Walk, EveryActionOfSmallModels) {
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1, 2})
-      for (const char* homes : {"device", "host", "weights=host",
-                                "optimizer=host,gradients@0-1=host", "disk", "host,gradients=disk"})
+      for (const char* homes :
+           {"device", "host", "weights=host", "optimizer=host,gradients@0-1=host", "disk",
+            "host,gradients=disk", "host,@ends=host", "disk,@ends=disk", "@ends=host"})
         for (const bool spill : {false, true})
           for (const GradientFormat gradients :
                {GradientFormat::f32, GradientFormat::bf16, GradientFormat::int8})
@@ -162,6 +163,7 @@ TEST(Walk, AWaitIsMissed) {
   using testing::Mutants;
   EXPECT_EQ(without_waits("host", false, false), (Mutants{118, 46}));
   EXPECT_EQ(without_waits("disk", false, false), (Mutants{264, 64}));
+  EXPECT_EQ(without_waits("host,@ends=host", false, false), (Mutants{252, 71}));
   EXPECT_EQ(without_waits("device", true, false), (Mutants{160, 18}));
   EXPECT_EQ(without_waits("disk", true, true), (Mutants{398, 88}));
   for (const int passes : {0, 1}) {  // the validator misses the same waits

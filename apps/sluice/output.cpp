@@ -95,7 +95,8 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
       "  --plan.host_memory=BYTES    of the host\n"
       "  --plan.disk_memory=BYTES    of the disk\n"
       "  --plan.disk_path=FOLDER     on the disk; default: the model's\n"
-      "  --plan.homes=WHERE          device, host, disk, or weights@FIRST-LAST=host,…\n"
+      "  --plan.homes=WHERE          device, host, disk, or weights@FIRST-LAST=host,…; embedding,\n"
+      "                              head and ends (both) in place of FIRST-LAST too\n"
       "  --plan.slots=N              places on the device that weights pass through\n");
 }
 

@@ -367,7 +367,7 @@ void Executor::State::open_windows() {
     if (set->residency->stagings(kind) > 0)
       windows[static_cast<std::size_t>(kind)] =
           Window(*options.scratch, host + set->residency->staging_in(kind, 0),
-                 set->residency->slot_bytes(kind));
+                 set->residency->staging_bytes(kind));
 }
 
 Executor::Ticket Executor::enqueue(int program, std::span<const std::byte* const> staging) {

@@ -190,6 +190,8 @@ struct Walker::State {
   void move(const Meant& meant, std::int64_t from, std::int64_t to);
   void read(Site& place, const Meant& meant);
   void write(Site& place, const Meant& meant);
+  void read_at(std::int64_t offset, const Meant& meant);
+  void write_at(std::int64_t offset, const Meant& meant, std::int64_t version);
   void require_free(const Site& place, const Meant& meant) const;
   void require_joined(int lane, std::int64_t position, const Meant& meant, const char* what) const;
   void note_use(Site& place);
@@ -208,6 +210,8 @@ struct Walker::State {
     return meant.layer < program->model->layer_count() &&
            set.residency->slot(meant.layer, kind) >= 0;
   }
+  // Where a blob goes on that covers more than one slot: the begins of the others.
+  std::vector<std::int64_t> beyond(const Meant& meant, std::int64_t offset) const;
   std::string label(const Meant& meant) const;
   [[noreturn]] void refuse(const std::string& what, const std::string& found) const;
 };
@@ -300,6 +304,36 @@ void Walker::State::write(Site& place, const Meant& meant) {
   ++counts.leases;
 }
 
+std::vector<std::int64_t> Walker::State::beyond(const Meant& meant, std::int64_t offset) const {
+  std::vector<std::int64_t> out;
+  if (lives_in_a_run(meant.what) || !streams(meant) || offset >= set.memory.end(Tier::device))
+    return out;
+  const Residency& residency = *set.residency;
+  const bool derived = meant.what == Holds::derived;
+  const Kind kind = derived ? Kind::weights : static_cast<Kind>(meant.what);
+  const Region region = derived ? Region::derived : region_of(kind);
+  const int first = residency.slot(meant.layer, kind);
+  for (int s = first + 1; s < first + residency.covers(meant.layer, kind); ++s)
+    out.push_back(offset + residency.slot_begin(kind, region, s) -
+                  residency.slot_begin(kind, region, first));
+  return out;
+}
+
+void Walker::State::read_at(std::int64_t offset, const Meant& meant) {
+  read(place(meant.what, offset), meant);
+  for (const std::int64_t other : beyond(meant, offset)) read(place(meant.what, other), meant);
+}
+
+void Walker::State::write_at(std::int64_t offset, const Meant& meant, std::int64_t version) {
+  const auto one = [&](std::int64_t at) {
+    Site& target = place(meant.what, at);
+    write(target, meant);
+    if (version >= 0) target.version = version;
+  };
+  one(offset);
+  for (const std::int64_t other : beyond(meant, offset)) one(other);
+}
+
 void Walker::State::compute(const Prepared& from) {
   const Action& a = action();
   const ListUses& list = from.uses[static_cast<std::size_t>(a.list)];
@@ -311,27 +345,23 @@ void Walker::State::compute(const Prepared& from) {
   if (a.phase == Phase::finish) return;
   for (const Use& use : list.uses) {
     const Meant meant = this->meant(use.base);
-    Site& at = place(meant.what, a.at[use.base]);
+    const std::int64_t at = a.at[use.base];
     const bool reads = (use.reads && !use.written_first) || (use.adds && !a.first);
     if (use.base == Base::batch || (reads && !(use.adds && a.first))) {
       // A stash begins with the first value that F puts into it.
       const bool begins = meant.what == Holds::stash && use.writes && a.phase == Phase::forward;
-      if (!begins) read(at, meant);
+      if (!begins) read_at(at, meant);
     }
     if (!use.writes) continue;
     if (meant.what <= Holds::packed) ++newest_of(meant);
-    write(at, meant);
+    write_at(at, meant, -1);
   }
 }
 
 // One place's content to another place.
 void Walker::State::move(const Meant& meant, std::int64_t from, std::int64_t to) {
-  Site& source = place(meant.what, from);
-  read(source, meant);
-  const std::int64_t version = source.version;
-  Site& target = place(meant.what, to);
-  write(target, meant);
-  target.version = version;
+  read_at(from, meant);
+  write_at(to, meant, place(meant.what, from).version);
 }
 
 void Walker::State::copy(const Prepared& from) {

@@ -38,7 +38,7 @@ class Placer {
   }
 
   WeightPlacement least() const {
-    return plan_.homes == "auto" ? streaming(blocks_, slots_.back()) : said(slots_.back());
+    return plan_.homes == "auto" ? streaming(all(), slots_.back()) : said(slots_.back());
   }
 
   std::int64_t device(const WeightPlacement& placement) const { return memory(placement).total(); }
@@ -57,7 +57,7 @@ class Placer {
     WeightPlacement resident = placement("device", slots_.front());
     if (fits(resident)) return resident;
     for (const int slots : slots_) {
-      int most = blocks_, too_few = 0;
+      int most = all(), too_few = 0;
       if (!fits(streaming(most, slots))) continue;
       while (most - too_few > 1) {
         const int middle = (most + too_few) / 2;
@@ -71,11 +71,15 @@ class Placer {
   // What a person said, as far as it is of weights.
   WeightPlacement said(int slots) const { return placement(plan_.homes, slots); }
 
-  // The first `count` blocks off the device, and of those the first `disk` on disk.
+  int all() const { return blocks_ + 1; }
+
+  // The first `count` blocks off the device, and of those the first `disk` on disk. One more: with
+  // embedding and head, which go to the host.
   WeightPlacement streaming(int count, int slots, int disk = 0) const {
     std::string text;
     add_homes(text, "weights", 0, disk, blocks_, "disk");
     add_homes(text, "weights", disk, count, blocks_, "host");
+    if (count == all()) text += ",weights@ends=host";
     return placement(text, slots);
   }
 
@@ -85,8 +89,9 @@ class Placer {
       return memory(one).host_bytes() <= plan_.host_memory;
     };
     if (plan_.homes != "auto" || plan_.host_memory == 0 || fits_host(found)) return found;
-    const int count = found.parsed.streaming(Kind::weights);
-    for (int disk = 1; disk <= count; ++disk) {
+    const int blocks = found.parsed.streaming(Kind::weights);
+    const int count = blocks + (found.parsed.ends_stream(Kind::weights) ? 1 : 0);
+    for (int disk = 1; disk <= blocks; ++disk) {
       WeightPlacement moved = streaming(count, found.slots, disk);
       if (fits_host(moved)) return moved;
     }
@@ -95,8 +100,10 @@ class Placer {
 
   WeightPlacement placement(const std::string& text, int slots) const {
     WeightPlacement out{text, slots, parse_homes(text, blocks_)};
-    for (const Kind other : {Kind::gradients, Kind::optimizer})
+    for (const Kind other : {Kind::gradients, Kind::optimizer}) {
       out.parsed.blocks[static_cast<std::size_t>(other)].clear();
+      out.parsed.ends[static_cast<std::size_t>(other)] = {};
+    }
     out.parsed.slots.fill(slots);
     return out;
   }

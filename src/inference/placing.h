@@ -14,7 +14,7 @@
 namespace sluice {
 
 struct WeightPlacement {
-  std::string homes = "device";  // or "weights=host", "weights@0-3=host"
+  std::string homes = "device";  // or "weights=host", "weights@0-3=host", with the ends or without
   int slots = 3;
   Homes parsed;
 };

@@ -1,9 +1,12 @@
-// Weights that stream from the host: whatever is at home there, evaluation and decoding give the
-// bits of a resident model; the least budget runs, and one byte less is refused.
+// Weights that stream from the host or a disk: whatever is at home there, evaluation and decoding
+// give the bits of a resident model; the least budget runs, and one byte less is refused.
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
+#include <optional>
 
+#include "backend/disk/scratch_file.h"
 #include "inference/generate.h"
 #include "inference/placing.h"
 #include "inference/staging.h"
@@ -82,7 +85,13 @@ void fill_weights(Executor& executor) {
 Outcome outcome_of(const std::string& family, ProgramSet programs, std::uint64_t seed = 1) {
   CpuBackend backend({2, best_isa()});
   const auto set = std::make_shared<const ProgramSet>(std::move(programs));
-  Executor executor(backend, set, {.poison = true, .poison_seed = seed});
+  Faults none;
+  std::optional<ScratchFile> scratch;
+  if (const std::int64_t bytes = set->memory.disk_bytes(); bytes > 0)
+    scratch.emplace(std::filesystem::temp_directory_path().string(), bytes, none);
+  Executor executor(
+      backend, set,
+      {.poison = true, .poison_seed = seed, .scratch = scratch ? &*scratch : nullptr});
   fill_weights(executor);
   executor.drain();
   Outcome out;
@@ -121,7 +130,9 @@ TEST(Streamed, WeightsChangeNoBits) {
     const Outcome resident = outcome_of(family, programs_of(spec, "device", 3));
     EXPECT_TRUE(std::isfinite(resident.stats[0]) && resident.stats[0] > 0);
     EXPECT_NE(resident.stats[0], resident.stats[2]);
-    for (const char* homes : {"host", "weights@1-3=host", "host,weights@2=device"})
+    for (const char* homes : {"host", "weights@1-3=host", "host,weights@2=device",
+                              "host,@ends=host", "weights@ends=host", "host,@embedding=host",
+                              "disk", "disk,@ends=disk", "host,@head=disk"})
       for (const int slots : {2, 3, 5})
         EXPECT_TRUE(outcome_of(family, programs_of(spec, homes, slots), 7u * slots) == resident)
             << family << " " << homes << " " << slots;
@@ -199,7 +210,7 @@ TEST(Streamed, BudgetsAreKept) {
     homes.push_back(place_weights(spec, plan).homes);
   }
   EXPECT_EQ(homes.front(), "device");
-  EXPECT_EQ(homes.back(), "weights=host");
+  EXPECT_EQ(homes.back(), "weights=host,weights@ends=host");
   EXPECT_EQ(place_weights(spec, plan).slots, 2);
   const Outcome resident = outcome_of("gpt2", programs_of(spec, "device", 3));
   EXPECT_TRUE(outcome_of("gpt2", programs_of(spec, homes.back(), 2)) == resident);

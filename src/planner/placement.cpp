@@ -17,6 +17,12 @@ void add_homes(std::string& homes, std::string_view kind, int first, int end, in
 }
 
 std::string homes_with(int count, int blocks, int disk) {
+  if (count > 3 * blocks) {
+    std::string out = homes_with(3 * blocks, blocks, disk);
+    if (count >= all_blobs(blocks)) return out + ",@ends=host";
+    out += ",optimizer@ends=host";
+    return count == 3 * blocks + 1 ? out : out + ",gradients@ends=host";
+  }
   if (count == 0) return "device";
   if (disk >= 3 * blocks) return "disk";
   if (count >= 3 * blocks && disk == 0) return "host";
@@ -36,9 +42,12 @@ std::string homes_within(const std::string& homes, int blocks, std::int64_t budg
                          const std::function<std::int64_t(const std::string&)>& bytes) {
   if (bytes(homes) <= budget) return homes;
   const Homes parsed = parse_homes(homes, blocks);
-  int count = 0;
-  for (int kind = 0; kind < blob_kinds; ++kind) count += parsed.streaming(static_cast<Kind>(kind));
-  const auto with = [&](int disk) { return homes_with(count, blocks, disk); };
+  int count = 0, ends = 0;
+  for (int kind = 0; kind < blob_kinds; ++kind) {
+    count += parsed.streaming(static_cast<Kind>(kind));
+    ends += parsed.ends_stream(static_cast<Kind>(kind)) ? 1 : 0;
+  }
+  const auto with = [&](int disk) { return homes_with(count + ends, blocks, disk); };
   const auto fits = [&](int disk) { return bytes(with(disk)) <= budget; };
   // With one blob more on disk the host has less, but for the first few of a kind, which need
   // staging slots: whole kinds first, then the fewest of the last one.
@@ -92,15 +101,18 @@ class Search {
  private:
   void add_streaming(Stash stash, Recompute recompute, std::vector<Placement>& out) const {
     constexpr int most_passes = 3;  // more passes fetch more and keep more on the device
-    for (const int slots : choices_.slots) {
-      int found = 0;
-      for (const std::int64_t passes : choices_.passes) {
-        const auto one = fewest_away({passes, "", slots, recompute, stash});
-        if (!one) continue;
-        out.push_back(*one);
-        if (++found == most_passes) break;
+    std::vector<int> most_away = {3 * choices_.blocks};
+    if (choices_.homes.empty()) most_away.push_back(all_blobs(choices_.blocks));
+    for (const int most : most_away)
+      for (const int slots : choices_.slots) {
+        int found = 0;
+        for (const std::int64_t passes : choices_.passes) {
+          const auto one = fewest_away({passes, "", slots, recompute, stash}, most);
+          if (!one) continue;
+          if (std::find(out.begin(), out.end(), *one) == out.end()) out.push_back(*one);
+          if (++found == most_passes) break;
+        }
       }
-    }
   }
 
   bool fits(const Placement& placement) const { return bytes_(placement) <= budget_; }
@@ -133,19 +145,26 @@ class Search {
     return std::nullopt;
   }
 
-  // With as few blobs off the device as do; none when it does not fit with all of them off. A blob
+  std::optional<Placement> fewest_away(const Placement& placement) const {
+    return fewest_away(placement, all_blobs(choices_.blocks));
+  }
+  // With as few blobs off the device as do, at most so many; none when that is not enough. A blob
   // more off the device never takes more of it. With a kept stash some must leave, else it would
   // have been resident.
-  std::optional<Placement> fewest_away(Placement placement) const {
+  std::optional<Placement> fewest_away(Placement placement, int most) const {
     placement.homes = choices_.homes;
     if (!choices_.homes.empty()) return fits(placement) ? std::optional(placement) : std::nullopt;
-    int most = 3 * choices_.blocks, too_few = placement.stash == Stash::kept ? 0 : -1;
-    placement.homes = homes_with(most, choices_.blocks);
-    if (!fits(placement)) return std::nullopt;
+    const auto fits_with = [&](int count) {
+      placement.homes = homes_with(count, choices_.blocks);
+      return fits(placement);
+    };
+    int too_few = placement.stash == Stash::kept ? 0 : -1;
+    // Where the host has no room for an end, blocks may be enough.
+    while (most > 3 * choices_.blocks && !fits_with(most)) --most;
+    if (!fits_with(most)) return std::nullopt;
     while (most - too_few > 1) {
       const int middle = (most + too_few) / 2;
-      placement.homes = homes_with(middle, choices_.blocks);
-      (fits(placement) ? most : too_few) = middle;
+      (fits_with(middle) ? most : too_few) = middle;
     }
     placement.homes = homes_with(most, choices_.blocks);
     return placement;
@@ -187,8 +206,10 @@ Placement least(const PlacementChoices& choices, const DeviceBytes& bytes) {
   for (const Stash stash : choices.stash)
     for (const Recompute recompute : choices.recompute) {
       const Placement one{resident ? choices.resident_passes : choices.passes.back(),
-                          choices.homes.empty() ? "host" : choices.homes, choices.slots.back(),
-                          recompute, stash};
+                          choices.homes.empty()
+                              ? homes_with(all_blobs(choices.blocks), choices.blocks)
+                              : choices.homes,
+                          choices.slots.back(), recompute, stash};
       const std::int64_t needed = bytes(one);
       if (!best || needed <= fewest) best = one, fewest = needed;
     }

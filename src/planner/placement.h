@@ -1,7 +1,8 @@
 // Which blobs leave the device, and how a step is cut, when the device's memory has a budget.
 //
 // The first of these that fits: everything on the device; less kept for backward; blobs streaming
-// from the host, optimizer state first, then gradients, then weights, as few of them as do; the
+// from the host, optimizer state first, then gradients, then weights, the blocks' before those of
+// embedding and head, as few of them as do; the
 // stash spilled to the host, with as little of it as recompute leaves; more passes, so that fewer
 // micro-batches are alive at once. When host memory has a budget too, blobs that stream go on to
 // disk in the same order, as few as do; a spilled stash never does. Nothing here changes a bit of a
@@ -51,7 +52,8 @@ std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::i
                                          const DeviceBytes& bytes);
 // Every placement worth a look for its speed: resident ones that fit; of each recompute level, of a
 // kept and a spilled stash and of each number of slots the fewest passes that fit, and the next
-// two, with as few blobs off the device as do. REQUIRES: no list is empty.
+// two, with as few blobs off the device as do; the same again where embedding and head may leave
+// it. REQUIRES: no list is empty.
 std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
                                     const DeviceBytes& bytes);
 // The placement with more slots for its spilled stash, while they fit: up to `most`. A stash is
@@ -67,9 +69,12 @@ Placement least(const PlacementChoices& choices, const DeviceBytes& bytes);
 void add_homes(std::string& homes, std::string_view kind, int first, int end, int blocks,
                std::string_view tier);
 
-// The homes of a plan that sends the first `count` blobs of 3 * blocks off the device, and of those
-// the first `disk` to disk.
+// The homes of a plan that sends the first `count` blobs of all_blobs() off the device, and of
+// those the first `disk` of 3 * blocks to disk. The last three are the ends' (embedding and head),
+// of a kind together: they go to the host, never on to disk, where their staging would take more
+// than they do.
 std::string homes_with(int count, int blocks, int disk = 0);
+inline int all_blobs(int blocks) { return 3 * blocks + 3; }
 
 // The same homes with blobs on disk, so that `bytes` (of host memory) are at most `budget`; when
 // nothing makes them fit, the homes that take least. REQUIRES: homes_with() made them.

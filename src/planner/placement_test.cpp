@@ -18,14 +18,16 @@ PlacementChoices choices() {
           .resident_passes = 0};
 }
 
-// Ten bytes a blob at home on the device and a slot; stash by micro-batches at once and recompute.
+// Ten bytes a block's blob at home on the device and a slot, two less for each kind of the ends'
+// that leaves; stash by micro-batches at once and recompute.
 std::int64_t bytes(const Placement& p) {
-  int off = 0;
-  for (int count = 0; count <= 12; ++count)
-    if (homes_with(count, 4) == p.homes) off = count;
-  const int slots = std::min(off, 3 * p.slots);
+  int away = 0;
+  for (int count = 0; count <= all_blobs(4); ++count)
+    if (homes_with(count, 4) == p.homes) away = count;
+  const int off = std::min(away, 12), slots = std::min(off, 3 * p.slots);
   const std::int64_t at_once = p.passes == 0 ? 1 : 6 / p.passes;
-  return 10 * (12 - off + slots) + at_once * (p.recompute == Recompute::none ? 50 : 1);
+  return 10 * (12 - off + slots) - 2 * (away - off) +
+         at_once * (p.recompute == Recompute::none ? 50 : 1);
 }
 
 Placement chosen(std::int64_t budget) {
@@ -39,6 +41,9 @@ TEST(Placement, HomesNameBlobsInOrder) {
   EXPECT_EQ(homes_with(6, 4), "optimizer=host,gradients@0-1=host");
   EXPECT_EQ(homes_with(11, 4), "optimizer=host,gradients=host,weights@0-2=host");
   EXPECT_EQ(homes_with(12, 4), "host");
+  EXPECT_EQ(homes_with(13, 4), "host,optimizer@ends=host");
+  EXPECT_EQ(homes_with(14, 4), "host,optimizer@ends=host,gradients@ends=host");
+  EXPECT_EQ(homes_with(15, 4), "host,@ends=host");
 }
 
 TEST(Placement, HomesGoOnToDiskInTheSameOrder) {
@@ -46,12 +51,13 @@ TEST(Placement, HomesGoOnToDiskInTheSameOrder) {
   EXPECT_EQ(homes_with(4, 4, 1), "optimizer@0-0=disk,optimizer@1-3=host");
   EXPECT_EQ(homes_with(6, 4, 5), "optimizer=disk,gradients@0-0=disk,gradients@1-1=host");
   EXPECT_EQ(homes_with(12, 4, 8), "optimizer=disk,gradients=disk,weights=host");
-  for (int count = 0; count <= 12; ++count)
-    for (int disk = 0; disk <= count; ++disk) {
+  EXPECT_EQ(homes_with(15, 4, 12), "disk,@ends=host") << "but for the ends";
+  for (int count = 0; count <= all_blobs(4); ++count)
+    for (int disk = 0; disk <= std::min(count, 12); ++disk) {
       const Homes homes = parse_homes(homes_with(count, 4, disk), 4);
       int off = 0, on_disk = 0;
       for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer})
-        off += homes.streaming(kind), on_disk += homes.on_disk(kind);
+        off += homes.streaming(kind) + homes.ends_stream(kind), on_disk += homes.on_disk(kind);
       EXPECT_EQ(off, count) << disk;
       EXPECT_EQ(on_disk, disk) << count;
     }
@@ -79,6 +85,8 @@ TEST(Placement, AsFewBlobsOnDiskAsDo) {
   EXPECT_EQ(within(3, 20), homes_with(3, 40)) << "staging slots would take more";
   EXPECT_EQ(within(50, 500), homes_with(50, 40));
   EXPECT_EQ(within(50, 140), homes_with(50, 40, 40));
+  EXPECT_EQ(within(123, 1199), homes_with(123, 40, 5));
+  EXPECT_EQ(within(122, 119), homes_with(122, 40, 120));
 }
 
 TEST(Placement, TheMildestThatFits) {
@@ -89,10 +97,30 @@ TEST(Placement, TheMildestThatFits) {
             (Placement{1, "optimizer=host,gradients=host,weights@0-1=host", 3, Recompute::block}));
   EXPECT_EQ(chosen(96), (Placement{1, "host", 3, Recompute::block}));
   EXPECT_EQ(chosen(66), (Placement{1, "host", 2, Recompute::block}));
-  EXPECT_EQ(chosen(65), (Placement{2, "host", 2, Recompute::block}));
-  EXPECT_EQ(chosen(61), (Placement{6, "host", 2, Recompute::block}));
-  EXPECT_EQ(least(choices(), bytes), chosen(61));
-  EXPECT_EQ(first_that_fits(choices(), 60, bytes), std::nullopt);
+  EXPECT_EQ(chosen(65), (Placement{1, "host,optimizer@ends=host", 2, Recompute::block}));
+  EXPECT_EQ(chosen(61), (Placement{1, "host,@ends=host", 2, Recompute::block}));
+  EXPECT_EQ(chosen(59), (Placement{2, homes_with(14, 4), 2, Recompute::block}));
+  EXPECT_EQ(chosen(55), (Placement{6, "host,@ends=host", 2, Recompute::block}));
+  EXPECT_EQ(least(choices(), bytes), chosen(55));
+  EXPECT_EQ(first_that_fits(choices(), 54, bytes), std::nullopt);
+}
+
+// A way out that is none: the host has no room for an end, as its caller says.
+TEST(Placement, AnEndStaysWhereTheHostHasNoRoomForIt) {
+  const auto with_room_for = [](int ends, std::int64_t budget) {
+    const auto narrow = [ends](const Placement& p) {
+      for (int count = 13 + ends; count <= all_blobs(4); ++count)
+        if (p.homes == homes_with(count, 4)) return std::int64_t{1} << 40;
+      return bytes(p);
+    };
+    return first_that_fits(choices(), budget, narrow).value_or(Placement{-1, "", 0, {}});
+  };
+  EXPECT_EQ(with_room_for(3, 61), chosen(61));
+  EXPECT_EQ(with_room_for(1, 65), chosen(65));
+  EXPECT_EQ(with_room_for(1, 61), (Placement{2, homes_with(13, 4), 2, Recompute::block}));
+  EXPECT_EQ(with_room_for(0, 65), (Placement{2, "host", 2, Recompute::block}));
+  EXPECT_EQ(with_room_for(0, 61).passes, 6);
+  EXPECT_EQ(with_room_for(0, 60).passes, -1);
 }
 
 // A spilled stash takes so much a slot, however many micro-batches there are.
@@ -112,15 +140,16 @@ TEST(Placement, AStashIsSpilledBeforeThereAreMorePasses) {
     return first_that_fits(all, budget, bytes_with_spilling).value_or(Placement{-1, "", 0, {}});
   };
   EXPECT_EQ(chosen_for(66), (Placement{1, "host", 2, Recompute::block}));
-  EXPECT_EQ(chosen_for(65), (Placement{1, "host", 2, Recompute::block, Stash::spilled}));
-  EXPECT_EQ(chosen_for(62), (Placement{1, "host", 2, Recompute::block, Stash::spilled}));
-  EXPECT_EQ(chosen_for(61), (Placement{6, "host", 2, Recompute::block}));
+  EXPECT_EQ(chosen_for(60), (Placement{1, "host,@ends=host", 2, Recompute::block}));
+  EXPECT_EQ(chosen_for(59), (Placement{1, homes_with(14, 4), 2, Recompute::block, Stash::spilled}));
+  EXPECT_EQ(chosen_for(56), (Placement{1, "host,@ends=host", 2, Recompute::block, Stash::spilled}));
+  EXPECT_EQ(chosen_for(55), (Placement{6, "host,@ends=host", 2, Recompute::block}));
   // One micro-batch at a time: two slots are more than its whole stash.
-  EXPECT_EQ(least(all, bytes_with_spilling), chosen_for(61));
-  EXPECT_EQ(first_that_fits(all, 60, bytes_with_spilling), std::nullopt);
+  EXPECT_EQ(least(all, bytes_with_spilling), chosen_for(55));
+  EXPECT_EQ(first_that_fits(all, 54, bytes_with_spilling), std::nullopt);
   all.stash = {Stash::spilled};
   EXPECT_EQ(chosen_for(200), (Placement{0, "device", 3, Recompute::block, Stash::spilled}));
-  EXPECT_EQ(chosen_for(61).passes, -1);
+  EXPECT_EQ(chosen_for(55).passes, -1);
 }
 
 // The example's stash takes as much a slot in its own ring.

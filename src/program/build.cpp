@@ -14,6 +14,7 @@ namespace {
 struct Shape {
   int micro_batches = 0, at_once = 1;
   bool begins_settled = true, ends_settled = true;
+  SlotContents pending = {};  // of a program that begins with an update pending, and ends settled
 };
 
 class ProgramBuilder {
@@ -38,10 +39,17 @@ class ProgramBuilder {
           static_cast<std::size_t>(slots(static_cast<Kind>(k))), -1);
     for (const Scheduled& item : schedule)
       if (item.phase != Phase::load) list_of(item);  // lists in the order of their first use
-    for (const Stop& stop : with_copies(schedule, copies_of(schedule))) add(stop);
+    CopySpec copies = copies_of(schedule);
+    if (program_.ends_settled)
+      copies.pending = shape.pending;
+    else
+      copies.pending = left_pending(schedule, copies);
+    for (const Stop& stop : with_copies(schedule, copies)) add(stop);
+    pending_ = std::move(copies.pending);
     claim_batch_slots();
     return std::move(program_);
   }
+  const SlotContents& pending() const { return pending_; }
 
  private:
   struct Known {
@@ -76,6 +84,7 @@ class ProgramBuilder {
                  model_.layer_count(),
                  program_.begins_settled,
                  program_.ends_settled,
+                 {},
                  program_.micro_batches,
                  {},
                  slots(Kind::stash),
@@ -174,7 +183,7 @@ class ProgramBuilder {
       return stash_slot(stop.stash);
     }
     action.slot = set_.residency->slot(action.layer, stop.kind);
-    action.bytes = set_.residency->blob_bytes(LayerKind::block, region_of(stop.kind));
+    action.bytes = set_.residency->blob_bytes(model_.kind_of(action.layer), region_of(stop.kind));
     return blob(action.layer, region_of(stop.kind));
   }
 
@@ -184,8 +193,11 @@ class ProgramBuilder {
     action.to = set_copy(action, stop);
     const int slot = action.slot;
     const int staging = set_.residency->staging(action.layer, kind);
-    wait_for_mark(action, set_.marks.used(kind, slot));
-    wait_for_mark(action, set_.marks.emptied(kind, slot));
+    const int end = slot + covers(action.layer, kind);
+    for (int s = slot; s < end; ++s) {
+      wait_for_mark(action, set_.marks.used(kind, s));
+      wait_for_mark(action, set_.marks.emptied(kind, s));
+    }
     if (kind == Kind::stash) {
       action.from = in_host(own_stash(action.layer, action.micro));
       wait_for(action, spilled_.at({action.layer, action.micro}));
@@ -197,7 +209,14 @@ class ProgramBuilder {
       wait_for(action, next() - 1);
       mark(set_.marks.fetched(kind, staging)) = next();
     }
-    fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)] = next();
+    for (int s = slot; s < end; ++s) fetched(kind, s) = next();
+  }
+
+  int covers(int layer, Kind kind) const {
+    return kind == Kind::stash ? 1 : set_.residency->covers(layer, kind);
+  }
+  int& fetched(Kind kind, int slot) {
+    return fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)];
   }
 
   // Behind the action that was the last to write.
@@ -218,7 +237,8 @@ class ProgramBuilder {
       action.to = in_host(set_.residency->staging_out(kind, staging));
       wait_for_mark(action, set_.marks.written(kind, staging));
     }
-    mark(set_.marks.emptied(kind, slot)) = next();
+    for (int s = slot; s < slot + covers(action.layer, kind); ++s)
+      mark(set_.marks.emptied(kind, s)) = next();
   }
 
   // Whole pages go to disk and come from it.
@@ -226,7 +246,7 @@ class ProgramBuilder {
     action.lane = Lane::disk_read;
     const int staging = set_.residency->staging(action.layer, kind);
     action.kind = kind;
-    action.bytes = set_.residency->slot_bytes(kind);
+    action.bytes = set_.residency->page_bytes(action.layer, kind);
     action.from = home(action.layer, kind);
     action.to = in_host(set_.residency->staging_in(kind, staging));
     wait_for_mark(action, set_.marks.fetched(kind, staging));
@@ -237,7 +257,7 @@ class ProgramBuilder {
     action.lane = Lane::disk_write;
     const int staging = set_.residency->staging(action.layer, kind);
     action.kind = kind;
-    action.bytes = set_.residency->slot_bytes(kind);
+    action.bytes = set_.residency->page_bytes(action.layer, kind);
     action.from = in_host(set_.residency->staging_out(kind, staging));
     action.to = home(action.layer, kind);
     wait_for(action, next() - 1);
@@ -257,8 +277,7 @@ class ProgramBuilder {
   }
 
   void use_stash(Action& action, int slot, bool writes) {
-    const int fetch =
-        fetched_[static_cast<std::size_t>(Kind::stash)][static_cast<std::size_t>(slot)];
+    const int fetch = fetched(Kind::stash, slot);
     if (fetch >= 0) wait_for(action, fetch);
     if (writes) wait_until_left(action, set_.marks.emptied(Kind::stash, slot), fetch);
     mark(set_.marks.used(Kind::stash, slot)) = next();
@@ -283,18 +302,29 @@ class ProgramBuilder {
     }
     if (stash_slot >= 0) use_stash(action, stash_slot, action.phase == Phase::forward);
     if (action.phase == Phase::finish) return;
+    const BlobUses& uses = known.uses;
     for (const Kind kind : {Kind::weights, Kind::gradients, Kind::optimizer, Kind::packed}) {
-      const int slot = set_.residency->slot(action.layer, kind);
-      const BlobUse& use = known.uses.of(kind);
-      const bool packed =
-          kind == Kind::weights && (known.uses.reads_packed || known.uses.writes_packed);
-      if (slot < 0 || !(use.any() || packed)) continue;
-      const int fetch = fetched_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(slot)];
-      if (fetch >= 0) wait_for(action, fetch);
-      if (use.writes) wait_until_left(action, set_.marks.emptied(kind, slot), fetch);
-      mark(set_.marks.used(kind, slot)) = next();
+      const bool weights = kind == Kind::weights;
+      add_use(action, kind, action.layer, uses.of(kind),
+              weights && (uses.reads_packed || uses.writes_packed));
+      add_use(action, kind, lender(action.layer), uses.lent[static_cast<std::size_t>(kind)],
+              weights && uses.reads_lent_packed);
     }
   }
+
+  void add_use(Action& action, Kind kind, int layer, const BlobUse& use, bool packed) {
+    const int slot = set_.residency->slot(layer, kind);
+    if (slot < 0 || !(use.any() || packed)) return;
+    for (int s = slot; s < slot + covers(layer, kind); ++s) {
+      const int fetch = fetched(kind, s);
+      if (fetch >= 0) wait_for(action, fetch);
+      if (use.writes) wait_until_left(action, set_.marks.emptied(kind, s), fetch);
+      mark(set_.marks.used(kind, s)) = next();
+    }
+  }
+
+  // The end that lends to a layer: a tied weight is lent both ways.
+  int lender(int layer) const { return layer == 0 ? model_.layer_count() - 1 : 0; }
 
   LayerKind kind_of(const Scheduled& item) const {
     return item.phase == Phase::finish ? LayerKind::step : model_.kind_of(item.layer);
@@ -324,7 +354,7 @@ class ProgramBuilder {
     at[Base::frame] = set_.memory.base(Region::frame);
     if (action.phase == Phase::finish) return;
     const int layer = action.layer, last = model_.layer_count() - 1;
-    const int lender = layer == 0 ? last : 0;  // a tied weight is lent both ways
+    const int lender = this->lender(layer);
     at[Base::weights] = blob(layer, Region::weights);
     at[Base::gradients] = blob(layer, Region::gradients);
     at[Base::packed] = blob(layer, Region::packed);
@@ -399,6 +429,7 @@ class ProgramBuilder {
   const ModelGraphs& model_;
   bool backward_;
   Program program_;
+  SlotContents pending_;
   std::map<std::tuple<LayerKind, Phase, bool>, int> lists_;
   std::vector<Known> lists_of_;                         // by list
   std::vector<int> loaded_;                             // by micro-batch: the action
@@ -422,6 +453,7 @@ Program forward_program(const Plumbing& plumbing, const ProgramSet& set, const s
 void add_training(ProgramSet& set, const Plumbing& plumbing, const BuildOptions& options) {
   const int layers = plumbing.model->layer_count();
   const std::vector<int> counts = options.all_micro_batches();
+  SlotContents pending;
   for (std::size_t stretch = 0; stretch < counts.size(); ++stretch)
     for (const bool update : {false, true}) {
       const int count = counts[stretch], at_once = options.at_once(count);
@@ -429,9 +461,13 @@ void add_training(ProgramSet& set, const Plumbing& plumbing, const BuildOptions&
       const std::string name = stretch_name(update ? "steady" : "first", stretch);
       ProgramBuilder builder(plumbing, set, name, true);
       set.programs.push_back(builder.build(passes(spec), {count, at_once, !update, false}));
+      require(set.programs.size() == 1 || builder.pending() == pending,
+              [&] { return Error(fmt::format("{} ends as no other step does", name)); });
+      pending = builder.pending();
     }
   ProgramBuilder flush(plumbing, set, "flush", true);
-  set.programs.push_back(flush.build(every_layer(layers, Phase::update), {0, 1, false, true}));
+  set.programs.push_back(
+      flush.build(every_layer(layers, Phase::update), {0, 1, false, true, pending}));
 }
 
 }  // namespace

@@ -26,15 +26,73 @@ class CopyPlanner {
     return std::move(out_);
   }
 
- private:
-  using Leaves = std::array<bool, copied_kinds>;
-
-  // Of the item with this number.
-  int slot(Kind kind, std::size_t i) const {
-    if (kind == Kind::stash) return spec_.stash_slots.empty() ? -1 : spec_.stash_slots[i];
-    const int layer = schedule_[i].layer;
-    return layer < spec_.layers ? residency_.slot(layer, kind) : -1;
+  SlotContents left() {
+    begin();
+    for (std::size_t i = 0; i < schedule_.size(); ++i) {
+      if (schedule_[i].phase == Phase::load || skipped(i)) continue;
+      const BlobUses uses = spec_.uses(schedule_[i]);
+      each_use(i, uses, [&](const Used& used) { take(used); });
+      each_packed(i, uses, [&](const Slots& slots, int, bool) { set_packed(slots); });
+    }
+    for (const Kind kind : all_kinds)
+      for (int& key : contents_.key[at(kind)])
+        if (key >= 0 && !(hands_over(kind, key) && holds(slots_of(kind, key), kind, key))) key = -1;
+    contents_.key[at(Kind::stash)].clear();
+    return std::move(contents_);
   }
+
+ private:
+  using Leaves = std::array<std::array<bool, 2>, copied_kinds>;  // own blobs, lent ones
+
+  struct Slots {
+    int first = -1, count = 1;
+    int end() const { return first < 0 ? -1 : first + count; }
+  };
+  Slots slots_of(Kind kind, int layer) const {
+    if (layer >= spec_.layers) return {};
+    return {residency_.slot(layer, kind), residency_.covers(layer, kind)};
+  }
+  // Of the item with this number.
+  int stash_slot(std::size_t i) const {
+    return spec_.stash_slots.empty() ? -1 : spec_.stash_slots[i];
+  }
+
+  // A blob that streams and that an item uses.
+  struct Used {
+    Kind kind;
+    bool lent;
+    int layer, key;  // whose it is; what says so in a slot
+    Slots slots;
+    const BlobUse& use;
+  };
+  template <class Visit>
+  void each_use(std::size_t i, const BlobUses& uses, Visit visit) const {
+    const Scheduled& item = schedule_[i];
+    for (const Kind kind : all_kinds)
+      for (const bool lent : {false, true}) {
+        const BlobUse& use = lent ? uses.lent[at(kind)] : uses.of(kind);
+        if (!use.any()) continue;
+        const int layer = lent ? lender(item.layer) : item.layer;
+        const Slots slots = kind == Kind::stash ? Slots{stash_slot(i)} : slots_of(kind, layer);
+        if (slots.first < 0) continue;
+        visit(Used{kind, lent, layer, kind == Kind::stash ? key(kind, item) : layer, slots, use});
+      }
+  }
+  // visit(slots, layer, writes) of weights that are read or written packed.
+  template <class Visit>
+  void each_packed(std::size_t i, const BlobUses& uses, Visit visit) const {
+    const int layer = schedule_[i].layer, other = lender(layer);
+    if (const Slots own = slots_of(Kind::weights, layer); own.first >= 0) {
+      if (uses.reads_packed) visit(own, layer, false);
+      if (uses.writes_packed) visit(own, layer, true);
+    }
+    if (!uses.reads_lent_packed) return;
+    if (const Slots lent = slots_of(Kind::weights, other); lent.first >= 0)
+      visit(lent, other, false);
+  }
+  // The end that lends to another.
+  int lender(int layer) const { return layer == 0 ? spec_.layers - 1 : 0; }
+
   int slots(Kind kind) const {
     return kind == Kind::stash ? spec_.stash_ring : residency_.slots(kind);
   }
@@ -49,16 +107,43 @@ class CopyPlanner {
   bool on_disk(Kind kind, int layer) const { return residency_.tier(layer, kind) == Tier::disk; }
 
   bool skipped(std::size_t i) const {
-    return schedule_[i].phase == Phase::derive && slot(Kind::weights, i) >= 0;
+    return schedule_[i].phase == Phase::derive &&
+           slots_of(Kind::weights, schedule_[i].layer).first >= 0;
   }
 
-  // Its slots' contents are taken over by the next program while an update is pending.
-  bool hands_over(Kind kind) const {
-    if (kind == Kind::gradients) return !residency_.packs();
+  // What lies in its slot is taken over by the next program while an update is pending.
+  bool hands_over(Kind kind, int layer) const {
+    if (kind == Kind::gradients) return residency_.is_end(layer) || !residency_.packs();
     return kind == Kind::weights || kind == Kind::packed;
   }
-  // In a slot when an update is pending: the lowest layers, which the last sweep ended with.
-  int left_in(Kind kind, int slot) const { return residency_.streaming_layer(kind, slot); }
+
+  bool holds(const Slots& slots, Kind kind, int key) const {
+    const auto& all = contents_.key[at(kind)];
+    return std::all_of(all.begin() + slots.first, all.begin() + slots.end(),
+                       [&](int one) { return one == key; });
+  }
+  // False when it is there already.
+  bool take(const Used& used) {
+    if (holds(used.slots, used.kind, used.key)) return false;
+    auto& all = contents_.key[at(used.kind)];
+    std::fill(all.begin() + used.slots.first, all.begin() + used.slots.end(), used.key);
+    if (used.kind == Kind::weights) set_packed(used.slots, false);
+    return true;
+  }
+  void set_packed(const Slots& slots, bool to = true) {
+    std::fill(contents_.packed.begin() + slots.first, contents_.packed.begin() + slots.end(), to);
+  }
+
+  // Gradients that are in their slot when an update is pending, and not when it comes to them:
+  // updates go up the layers, and a lower one takes the slot.
+  bool loses_slot(Kind kind, int layer) const {
+    const Slots own = slots_of(kind, layer);
+    for (int lower = 0; lower < layer; ++lower) {
+      const Slots other = slots_of(kind, lower);
+      if (other.first >= 0 && other.first < own.end() && own.first < other.end()) return true;
+    }
+    return false;
+  }
 
   // What comes after a place of the list, as a stay in a slot sees it.
   struct Later {
@@ -75,30 +160,37 @@ class CopyPlanner {
     for (const Kind kind : all_kinds) {
       const bool gradients = kind == Kind::gradients || kind == Kind::packed;
       slots[at(kind)].resize(at(this->slots(kind)));
+      if (kind == Kind::stash) {
+        read_next[at(kind)].assign(keys(kind), false);
+        continue;
+      }
       // Gradients are of no use once they are applied. What is not handed over is of no use to the
       // next program, but for optimizer state.
-      const bool needed = kind == Kind::optimizer || hands_over(kind);
-      read_next[at(kind)].assign(keys(kind), needed && (!gradients || !spec_.ends_settled));
-      if (spec_.ends_settled || !hands_over(kind)) continue;
+      for (int layer = 0; layer < spec_.layers; ++layer)
+        read_next[at(kind)].push_back((kind == Kind::optimizer || hands_over(kind, layer)) &&
+                                      (!gradients || !spec_.ends_settled));
+      if (spec_.ends_settled) continue;
       // What stays in its slot until the next program applies the update need not come home: that
       // one uses gradients up and makes weights anew.
       for (int s = 0; s < residency_.slots(kind); ++s)
-        slots[at(kind)][at(s)] = {left_in(kind, s), false, false};
+        if (const int left = spec_.pending.key[at(kind)][at(s)]; left >= 0)
+          slots[at(kind)][at(s)] = {left, false, loses_slot(kind, left)};
     }
     for (std::size_t i = schedule_.size(); i-- > 0;) {
       const Scheduled& item = schedule_[i];
       if (item.phase == Phase::load || skipped(i)) continue;
-      const BlobUses uses = spec_.uses(item);
-      for (const Kind kind : all_kinds) {
-        const BlobUse& use = uses.of(kind);
-        const int s = slot(kind, i), key = this->key(kind, item);
-        if (s < 0 || !use.any()) continue;
-        Later& later = slots[at(kind)][at(s)];
-        if (later.key != key) later = {key, false, read_next[at(kind)][at(key)]};
-        leaves_[i][at(kind)] = use.writes && !later.write && later.needed;
-        later.write |= use.writes;
-        read_next[at(kind)][at(key)] = reads(use, item);
-      }
+      each_use(i, spec_.uses(item), [&](const Used& used) {
+        auto& all = slots[at(used.kind)];
+        const auto begin = all.begin() + used.slots.first, end = all.begin() + used.slots.end();
+        // Its stay ends where anybody else takes one of its slots.
+        Later later = *begin;
+        if (!std::all_of(begin, end, [&](const Later& one) { return one.key == used.key; }))
+          later = {used.key, false, read_next[at(used.kind)][at(used.key)]};
+        leaves_[i][at(used.kind)][used.lent] = used.use.writes && !later.write && later.needed;
+        later.write |= used.use.writes;
+        std::fill(begin, end, later);
+        read_next[at(used.kind)][at(used.key)] = reads(used.use, item);
+      });
     }
   }
 
@@ -107,12 +199,9 @@ class CopyPlanner {
   }
 
   void begin() {
-    for (const Kind kind : all_kinds) {
-      content_[at(kind)].assign(at(slots(kind)), -1);
-      if (spec_.begins_settled || !hands_over(kind)) continue;
-      for (int s = 0; s < residency_.slots(kind); ++s) content_[at(kind)][at(s)] = left_in(kind, s);
-    }
-    packed_.assign(at(residency_.slots(Kind::weights)), !spec_.begins_settled);
+    if (!spec_.begins_settled) contents_ = spec_.pending;
+    for (const Kind kind : all_kinds) contents_.key[at(kind)].resize(at(slots(kind)), -1);
+    contents_.packed.resize(at(residency_.slots(Kind::weights)));
   }
 
   void add(std::size_t i) {
@@ -123,51 +212,47 @@ class CopyPlanner {
     }
     if (skipped(i)) return;
     const BlobUses uses = spec_.uses(item);
-    for (const Kind kind : all_kinds) {
-      const int s = slot(kind, i), key = this->key(kind, item);
-      if (s < 0 || !uses.of(kind).any() || content_[at(kind)][at(s)] == key) continue;
-      content_[at(kind)][at(s)] = key;
-      if (kind == Kind::weights) packed_[at(s)] = false;
-      if (!reads(uses.of(kind), item)) continue;
-      if (on_disk(kind, item.layer)) out_.push_back({{Phase::read, item.layer, item.micro}, kind});
-      out_.push_back({{Phase::fetch, item.layer, item.micro}, kind, slot(Kind::stash, i)});
-    }
-    if (const int s = slot(Kind::weights, i); s >= 0) {
-      if (uses.reads_packed && !packed_[at(s)]) {
-        out_.push_back({{Phase::derive, item.layer, item.micro}});
-        packed_[at(s)] = true;
-      }
-      if (uses.writes_packed) packed_[at(s)] = true;
-    }
-    const int stash = slot(Kind::stash, i);
+    const int stash = stash_slot(i);
+    each_use(i, uses, [&](const Used& used) {
+      if (!take(used) || !reads(used.use, item)) return;
+      if (on_disk(used.kind, used.layer))
+        out_.push_back({{Phase::read, used.layer, item.micro}, used.kind});
+      out_.push_back({{Phase::fetch, used.layer, item.micro}, used.kind, stash});
+    });
+    each_packed(i, uses, [&](const Slots& slots, int layer, bool writes) {
+      if (!writes && !contents_.packed[at(slots.first)])
+        out_.push_back({{Phase::derive, layer, item.micro}});
+      set_packed(slots);
+    });
     if (stash >= 0 && item.phase == Phase::forward && spec_.keeps_input(item.layer))
       out_.push_back({{Phase::keep, item.layer, item.micro}, Kind::stash, stash});
     out_.push_back({item, Kind::count, stash});
-    for (const Kind kind : all_kinds)
-      if (leaves_[i][at(kind)]) {
-        out_.push_back({{Phase::leave, item.layer, item.micro}, kind, stash});
-        if (on_disk(kind, item.layer))
-          out_.push_back({{Phase::write, item.layer, item.micro}, kind});
-      }
+    each_use(i, uses, [&](const Used& used) {
+      if (!leaves_[i][at(used.kind)][used.lent]) return;
+      out_.push_back({{Phase::leave, used.layer, item.micro}, used.kind, stash});
+      if (on_disk(used.kind, used.layer))
+        out_.push_back({{Phase::write, used.layer, item.micro}, used.kind});
+    });
   }
 
   // What the next program takes for granted.
   void require_end() const {
     if (spec_.ends_settled) return;
     for (const Kind kind : all_kinds)
-      for (int s = 0; hands_over(kind) && s < slots(kind); ++s)
-        require(content_[at(kind)][at(s)] == left_in(kind, s), [&] {
+      for (std::size_t s = 0; s < spec_.pending.key[at(kind)].size(); ++s) {
+        const int found = contents_.key[at(kind)][s], left = spec_.pending.key[at(kind)][s];
+        require(left < 0 || found == left, [&] {
           return Error(fmt::format("a sweep ends with layer {} in slot {} of {}, not with {}",
-                                   content_[at(kind)][at(s)], s, name_of(kind), left_in(kind, s)));
+                                   found, s, name_of(kind), left));
         });
+      }
   }
 
   const std::vector<Scheduled>& schedule_;
   const CopySpec& spec_;
   const Residency& residency_;
   std::vector<Leaves> leaves_;
-  std::array<std::vector<int>, copied_kinds> content_;  // by slot: the key
-  std::vector<bool> packed_;                            // by slot of weights
+  SlotContents contents_;
   std::vector<Stop> out_;
 };
 
@@ -175,6 +260,12 @@ class CopyPlanner {
 
 std::vector<Stop> with_copies(const std::vector<Scheduled>& schedule, const CopySpec& spec) {
   return CopyPlanner(schedule, spec).plan();
+}
+
+SlotContents left_pending(const std::vector<Scheduled>& schedule, const CopySpec& spec) {
+  CopySpec from_rest = spec;
+  from_rest.begins_settled = true;
+  return CopyPlanner(schedule, from_rest).left();
 }
 
 }  // namespace sluice

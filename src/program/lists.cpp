@@ -171,17 +171,31 @@ BlobUses uses_of(const OpList& list) {
     use.writes |= access != Access::read;
     use.adds |= access == Access::accumulate;
   };
+  const auto of = [&](Base base) -> BlobUse* {
+    switch (base) {
+      case Base::weights:
+        return &out.kinds[static_cast<std::size_t>(Kind::weights)];
+      case Base::gradients:
+        return &out.kinds[static_cast<std::size_t>(Kind::gradients)];
+      case Base::packed:
+        return &out.kinds[static_cast<std::size_t>(Kind::packed)];
+      case Base::optimizer:
+        return &out.kinds[static_cast<std::size_t>(Kind::optimizer)];
+      case Base::lent_weights:
+        return &out.lent[static_cast<std::size_t>(Kind::weights)];
+      case Base::lent_gradients:
+        return &out.lent[static_cast<std::size_t>(Kind::gradients)];
+      default:
+        return nullptr;
+    }
+  };
   for (const Op& op : list.ops)
     for_each_operand(op, [&](Id id, Access access) {
       const Base base = list.values[static_cast<std::size_t>(id)].base;
-      if (base == Base::weights) note(out.kinds[static_cast<std::size_t>(Kind::weights)], access);
-      if (base == Base::gradients)
-        note(out.kinds[static_cast<std::size_t>(Kind::gradients)], access);
-      if (base == Base::packed) note(out.kinds[static_cast<std::size_t>(Kind::packed)], access);
-      if (base == Base::optimizer)
-        note(out.kinds[static_cast<std::size_t>(Kind::optimizer)], access);
+      if (BlobUse* const use = of(base)) note(*use, access);
       if (base == Base::derived)
         (access == Access::read ? out.reads_packed : out.writes_packed) = true;
+      if (base == Base::lent_derived) out.reads_lent_packed = true;
     });
   // A list that reads what it has just packed itself needs no packing before it.
   if (out.writes_packed) out.reads_packed = false;

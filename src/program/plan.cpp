@@ -60,8 +60,8 @@ void describe(OptionTable& table, PlanConfig& c) {
            "times that a layer-major step goes up and down the layers (auto: 1)")
       .allows_auto = true;
   table.add("plan.homes", &c.homes, Effect::free,
-            "where the blocks' blobs live: device, host, disk, or KIND=TIER,KIND@FIRST-LAST=TIER,… "
-            "(auto: device)");
+            "where blobs live: the blocks' on device, host or disk, or KIND=TIER,KIND@WHERE=TIER,… "
+            "with WHERE = FIRST-LAST, embedding, head or ends (auto: device)");
   table
       .add("plan.slots", &c.slots, Effect::free,
            "places on the device that blobs of one kind pass through (auto: 3)")

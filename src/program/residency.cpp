@@ -107,7 +107,9 @@ void Residency::lay_out(const LayerGraph& graph) {
   Blobs& bytes = bytes_[static_cast<std::size_t>(graph.kind)];
   for (const Value& value : graph.values) {
     Region region;
-    if (value.owner != graph.kind || !blob_region(value.kind, region)) continue;
+    if (!blob_region(value.kind, region)) continue;
+    if (value.owner != graph.kind) lent_[static_cast<std::size_t>(region)] = true;
+    if (value.owner != graph.kind) continue;
     std::int64_t& end = bytes[static_cast<std::size_t>(region)];
     places_[static_cast<std::size_t>(graph.kind)][value.name] = {region, end};
     end = align_up(end + value_bytes(value.type), tensor_alignment);
@@ -115,20 +117,34 @@ void Residency::lay_out(const LayerGraph& graph) {
 }
 
 // Packed weights exist where the weights are: their ring goes with the weights'.
+std::vector<Region> Residency::regions_of(Kind kind) {
+  if (kind == Kind::weights) return {Region::weights, Region::derived};
+  return {region_of(kind)};
+}
+
+std::int64_t Residency::slot_begin(Kind kind, Region region, int slot) const {
+  const int blocks = block_slots_[static_cast<std::size_t>(kind)];
+  const std::int64_t block = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
+  if (slot <= blocks) return slot * block;
+  // The head's behind an embedding that reaches beyond the slots of blocks.
+  return std::max(blocks * block,
+                  align_up(blob_bytes(LayerKind::embedding, region), blob_alignment));
+}
+
 void Residency::place_rings(MemoryMap& memory) {
   rings_.fill(-1);
   for (const Kind kind : owned_kinds) {
-    const int slots = this->slots(kind);
-    const auto ring = [&](Region region) {
-      const std::int64_t bytes = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
-      if (slots > 0 && bytes > 0)
-        rings_[static_cast<std::size_t>(region)] =
-            memory.reserve(region, slots * bytes, blob_alignment);
-    };
-    ring(region_of(kind));
-    if (kind == Kind::weights) ring(Region::derived);
+    for (const Region region : regions_of(kind)) {
+      std::int64_t bytes = slot_begin(kind, region, block_slots_[static_cast<std::size_t>(kind)]);
+      for (const int end : {0, layers_ - 1})
+        if (const int first = slot(end, kind); first >= 0)
+          bytes = std::max(bytes, slot_begin(kind, region, first) +
+                                      align_up(blob_bytes(kind_of(end), region), blob_alignment));
+      if (bytes > 0)
+        rings_[static_cast<std::size_t>(region)] = memory.reserve(region, bytes, blob_alignment);
+    }
     staging_[static_cast<std::size_t>(kind)] =
-        memory.reserve_host(2 * stagings(kind) * slot_bytes(kind));
+        memory.reserve_host(2 * stagings(kind) * staging_bytes(kind));
   }
 }
 
@@ -147,14 +163,14 @@ void Residency::place_layer(const ModelGraphs& model, int layer, MemoryMap& memo
                       : region == Region::optimizer ? Kind::optimizer
                                                     : Kind::weights;
     if (const int through = slot(layer, kind); through >= 0) {
-      blob = rings_[static_cast<std::size_t>(region)] + through * align_up(bytes, blob_alignment);
+      blob = rings_[static_cast<std::size_t>(region)] + slot_begin(kind, region, through);
       const bool on_disk = tier(layer, kind) == Tier::disk;
       // Both forms of gradients are at home in one place, one after the other. Codes with their
       // scales may take more than tiny matrices do as float32.
       const bool shares = kind == Kind::packed && home(layer, Kind::gradients) >= 0;
       const std::int64_t room =
           kind == Kind::gradients ? std::max(bytes, blob_bytes(layer_kind, Region::packed)) : bytes;
-      if (region != Region::derived && travels(kind))
+      if (region != Region::derived && travels(layer, kind))
         at_home_.back()[static_cast<std::size_t>(kind)] = shares    ? home(layer, Kind::gradients)
                                                           : on_disk ? memory.reserve_disk(room)
                                                                     : memory.reserve_host(room);
@@ -206,63 +222,119 @@ void Residency::number_slots() {
   for (const Kind kind : owned_kinds) {
     const auto k = static_cast<std::size_t>(kind);
     int& slots = slots_[k];
-    slots = std::min(homes_.slots[static_cast<std::size_t>(home_kind(kind))], streaming(kind));
+    slots = std::min(homes_.slots[static_cast<std::size_t>(home_kind(kind))],
+                     homes_.streaming(home_kind(kind)));
     if (kind == Kind::packed && !packs) slots = 0;
     // One after the other: made, packed, and done with.
     if (kind == Kind::gradients && packs && one_pass_) slots = std::min(slots, 1);
+    block_slots_[k] = slots;
     slot_of_[k].assign(static_cast<std::size_t>(layers_), -1);
-    if (slots == 0) continue;
-    for (int block = 0; block < layers_ - 2; ++block) {
-      if (homes_.of(home_kind(kind), block) == Tier::device) continue;
-      slot_of_[k][static_cast<std::size_t>(block) + 1] =
-          static_cast<int>(streaming_[k].size()) % slots;
-      streaming_[k].push_back(block + 1);
-    }
+    for (int block = 0, streaming = 0; slots > 0 && block < layers_ - 2; ++block)
+      if (homes_.of(home_kind(kind), block) != Tier::device)
+        slot_of_[k][static_cast<std::size_t>(block) + 1] = streaming++ % slots;
+    if (kind != Kind::packed) number_slots_of_ends(kind);
   }
   slot_of_[static_cast<std::size_t>(Kind::stash)].assign(static_cast<std::size_t>(layers_), -1);
+  number_stagings();
+}
+
+// How many of the slots of blocks an end's blob reaches into; one more if it reaches beyond.
+int Residency::slots_for(LayerKind layer, Kind kind) const {
+  const int blocks = block_slots_[static_cast<std::size_t>(kind)];
+  int needed = 0;
+  for (const Region region : regions_of(kind)) {
+    const std::int64_t bytes = blob_bytes(layer, region);
+    const std::int64_t slot = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
+    if (bytes == 0) continue;
+    const std::int64_t count = slot == 0 ? blocks + 1 : (bytes + slot - 1) / slot;
+    needed = std::max(needed, static_cast<int>(std::min<std::int64_t>(count, blocks + 1)));
+  }
+  return needed;
+}
+
+// Embedding and head are used one after the other, and both from the ring's begin on; but what one
+// lends to the other is used beside the other's own blob, so then the head comes behind.
+void Residency::number_slots_of_ends(Kind kind) {
+  const auto k = static_cast<std::size_t>(kind);
+  const int blocks = block_slots_[k];
+  const auto streams = [&](bool head, LayerKind layer) {
+    return homes_.of_end(kind, head) != Tier::device && blob_bytes(layer, region_of(kind)) > 0;
+  };
+  const auto set = [&](bool head, int first, int count) {
+    slot_of_[k][head ? static_cast<std::size_t>(layers_) - 1 : 0] = first;
+    covers_[k][head ? 1 : 0] = count;
+    slots_[k] = std::max(slots_[k], first + count);
+  };
+  int begin = 0;
+  if (streams(false, LayerKind::embedding)) {
+    const int count = slots_for(LayerKind::embedding, kind);
+    set(false, 0, count);
+    const std::vector<Region> regions = regions_of(kind);
+    if (std::any_of(regions.begin(), regions.end(),
+                    [&](Region r) { return lent_[static_cast<std::size_t>(r)]; }))
+      begin = count;
+  }
+  if (!streams(true, LayerKind::head)) return;
+  if (begin > blocks) return set(true, begin, 1);
+  set(true, begin, std::min(slots_for(LayerKind::head, kind), blocks + 1 - begin));
+}
+
+LayerKind Residency::kind_of(int layer) const {
+  if (layer == 0) return LayerKind::embedding;
+  return layer == layers_ - 1 ? LayerKind::head : LayerKind::block;
 }
 
 Tier Residency::tier(int layer, Kind kind) const {
   if (kind == Kind::stash) return Tier::host;
-  const bool block = layer > 0 && layer < layers_ - 1;
-  return block ? homes_.of(home_kind(kind), layer - 1) : Tier::device;
+  if (!is_end(layer)) return homes_.of(home_kind(kind), layer - 1);
+  // An end without such a blob has it nowhere.
+  return kind == Kind::packed || slot(layer, kind) < 0 ? Tier::device
+                                                       : homes_.of_end(kind, layer > 0);
 }
 
-bool Residency::travels(Kind kind) const {
-  if (kind == Kind::gradients) return !(packs() && one_pass_);
+bool Residency::travels(int layer, Kind kind) const {
+  if (kind == Kind::gradients) return is_end(layer) || !(packs() && one_pass_);
   return kind != Kind::packed || packs();
 }
 
-int Residency::stagings(Kind kind) const {
-  if (kind == Kind::stash || !travels(kind)) return 0;
-  return std::min(staging_slots, homes_.on_disk(home_kind(kind)));
+// The j-th blob on disk has staging slot j modulo two.
+void Residency::number_stagings() {
+  for (const Kind kind : owned_kinds) {
+    const auto k = static_cast<std::size_t>(kind);
+    staging_of_[k].assign(static_cast<std::size_t>(layers_), -1);
+    int on_disk = 0;
+    for (int layer = 0; layer < layers_; ++layer) {
+      if (tier(layer, kind) != Tier::disk || !travels(layer, kind)) continue;
+      staging_of_[k][static_cast<std::size_t>(layer)] = on_disk++ % staging_slots;
+      staging_bytes_[k] = std::max(staging_bytes_[k], page_bytes(layer, kind));
+    }
+    stagings_[k] = std::min(staging_slots, on_disk);
+  }
+  staging_of_[static_cast<std::size_t>(Kind::stash)].assign(static_cast<std::size_t>(layers_), -1);
 }
 
 int Residency::slot(int layer, Kind kind) const {
-  if (layer == 0 || layer == layers_ - 1) return -1;  // embedding, head, and loads of no kind
   return slot_of_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(layer)];
 }
 
+int Residency::covers(int layer, Kind kind) const {
+  return is_end(layer) ? covers_[static_cast<std::size_t>(kind)][layer > 0 ? 1 : 0] : 1;
+}
+
 int Residency::staging(int layer, Kind kind) const {
-  if (tier(layer, kind) != Tier::disk || !travels(kind)) return -1;
-  return homes_.disk_index_of(home_kind(kind), layer - 1) % stagings(kind);
+  return staging_of_[static_cast<std::size_t>(kind)][static_cast<std::size_t>(layer)];
 }
 
 std::int64_t Residency::staging_in(Kind kind, int staging) const {
-  return staging_[static_cast<std::size_t>(kind)] + staging * slot_bytes(kind);
+  return staging_[static_cast<std::size_t>(kind)] + staging * staging_bytes(kind);
 }
 
 std::int64_t Residency::staging_out(Kind kind, int staging) const {
   return staging_in(kind, stagings(kind) + staging);
 }
 
-std::int64_t Residency::slot_bytes(Kind kind) const {
-  return align_up(blob_bytes(LayerKind::block, region_of(kind)), blob_alignment);
-}
-
-int Residency::streaming_layer(Kind kind, int index) const {
-  const auto& layers = streaming_[static_cast<std::size_t>(kind)];
-  return index < static_cast<int>(layers.size()) ? layers[static_cast<std::size_t>(index)] : -1;
+std::int64_t Residency::page_bytes(int layer, Kind kind) const {
+  return align_up(blob_bytes(kind_of(layer), region_of(kind)), blob_alignment);
 }
 
 Place Residency::find(LayerKind kind, const Value& value) const {

@@ -95,30 +95,44 @@ class Residency {
   // it passes through. -1: it has none.
   std::int64_t blob(int layer, Region region) const;
   std::int64_t blob_bytes(LayerKind kind, Region region) const;  // in whole alignment
-  std::int64_t slot_bytes(Kind kind) const;                      // of a block's blob, in pages
+  std::int64_t page_bytes(int layer, Kind kind) const;           // of its blob, in whole pages
   // Where a blob that streams is at home, counted from the begin of its tier; -1: on the device.
   std::int64_t home(int layer, Kind kind) const;
   Tier tier(int layer, Kind kind) const;  // of a stash: the host, where it is at home if spilled
-  int slot(int layer, Kind kind) const;   // of its ring; -1: it does not stream
+  // Of its ring; -1: it does not stream. A block has one slot, and an end so many from this one on
+  // (`covers`). Behind the slots that blocks turn in there may be more, for ends that reach beyond.
+  int slot(int layer, Kind kind) const;
+  int covers(int layer, Kind kind) const;
   int slots(Kind kind) const { return slots_[static_cast<std::size_t>(kind)]; }
-  // Gradients that stream leave packed when a step's last micro-batch is in.
+  // Where a slot begins in a region, counted from the region's begin.
+  std::int64_t slot_begin(Kind kind, Region region, int slot) const;
+  // Gradients of blocks that stream leave packed when a step's last micro-batch is in.
   bool packs() const { return slots(Kind::packed) > 0; }
-  int streaming(Kind kind) const { return homes_.streaming(home_kind(kind)); }
-  int streaming_layer(Kind kind, int index) const;  // the layer with that index among them
+  bool is_end(int layer) const { return layer == 0 || layer == layers_ - 1; }
   // Of a blob at home on disk: its staging slots' number, and where the one that it comes through
   // and the one that it leaves through begin, counted from the begin of host memory.
   int staging(int layer, Kind kind) const;  // -1: it needs none
-  int stagings(Kind kind) const;
+  int stagings(Kind kind) const { return stagings_[static_cast<std::size_t>(kind)]; }
+  // Of one such slot: the largest blob's.
+  std::int64_t staging_bytes(Kind kind) const {
+    return staging_bytes_[static_cast<std::size_t>(kind)];
+  }
   std::int64_t staging_in(Kind kind, int staging) const;
   std::int64_t staging_out(Kind kind, int staging) const;
   std::int64_t norm_index(int layer) const { return first_norm_[static_cast<std::size_t>(layer)]; }
 
  private:
   using Blobs = std::array<std::int64_t, static_cast<std::size_t>(Region::count)>;
+  // What lies in a slot of a kind.
+  static std::vector<Region> regions_of(Kind kind);
+  LayerKind kind_of(int layer) const;
   // Leaves its slot for home: gradients need not when they do so packed.
-  bool travels(Kind kind) const;
+  bool travels(int layer, Kind kind) const;
   void lay_out(const LayerGraph& graph);  // places within blobs
   void number_slots();
+  void number_slots_of_ends(Kind kind);
+  int slots_for(LayerKind layer, Kind kind) const;
+  void number_stagings();
   void place_rings(MemoryMap& memory);
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
   void place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
@@ -126,15 +140,18 @@ class Residency {
   int layers_;
   Homes homes_;
   bool one_pass_;
-  std::array<int, copied_kinds> slots_{};
-  std::array<std::vector<int>, copied_kinds> streaming_;  // the layers that stream
-  std::array<std::vector<int>, copied_kinds> slot_of_;    // by layer; -1: it does not stream
-  std::array<std::map<std::string, Place>, layer_kinds> places_;  // within blobs
-  std::array<Blobs, layer_kinds> bytes_{};                        // of blobs
-  std::vector<Blobs> blobs_;                                      // per layer
-  Blobs rings_{};                                                 // where each begins
-  std::vector<std::array<std::int64_t, copied_kinds>> at_home_;   // per layer
-  std::array<std::int64_t, copied_kinds> staging_{};              // where each kind's begin
+  std::array<int, copied_kinds> slots_{}, block_slots_{}, stagings_{};
+  std::array<std::vector<int>, copied_kinds> slot_of_;     // by layer; -1: it does not stream
+  std::array<std::array<int, 2>, copied_kinds> covers_{};  // of embedding and head
+  std::array<std::vector<int>, copied_kinds> staging_of_;  // by layer; -1: it needs none
+  std::array<std::int64_t, copied_kinds> staging_bytes_{};
+  std::array<bool, static_cast<std::size_t>(Region::count)> lent_{};  // by one end to the other
+  std::array<std::map<std::string, Place>, layer_kinds> places_;      // within blobs
+  std::array<Blobs, layer_kinds> bytes_{};                            // of blobs
+  std::vector<Blobs> blobs_;                                          // per layer
+  Blobs rings_{};                                                     // where each begins
+  std::vector<std::array<std::int64_t, copied_kinds>> at_home_;       // per layer
+  std::array<std::int64_t, copied_kinds> staging_{};                  // where each kind's begin
   std::map<std::string, Place> globals_;
   std::vector<std::int64_t> first_norm_;
 };

@@ -17,8 +17,8 @@ Error bad_homes(std::string_view part, int blocks) {
           {"this does not say where blobs live",
            "plan.homes",
            fmt::format("\"device\", \"host\", \"disk\", or a list of KIND=TIER and "
-                       "KIND@FIRST-LAST=TIER; kinds: weights, gradients, optimizer; "
-                       "blocks: 0 to {}",
+                       "KIND@WHERE=TIER; kinds: weights, gradients, optimizer; "
+                       "where: FIRST-LAST of blocks 0 to {}, embedding, head or ends",
                        blocks - 1),
            std::string(part),
            {"plan.homes = \"optimizer=host,gradients=host\""}}};
@@ -37,31 +37,47 @@ bool number(std::string_view text, int& to) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
+// Which layers are meant.
+struct Where {
+  int first = 0, last = -1;  // blocks; none if `last` is smaller
+  bool embedding = false, head = false;
+};
+
+// False when `text` says nothing of the kind.
+bool where(std::string_view text, int blocks, Where& out) {
+  out = {};
+  out.embedding = text == "embedding" || text == "ends";
+  out.head = text == "head" || text == "ends";
+  if (out.embedding || out.head) return true;
+  const std::size_t dash = text.find('-');
+  if (!number(text.substr(0, dash), out.first)) return false;
+  out.last = out.first;
+  if (dash != text.npos && !number(text.substr(dash + 1), out.last)) return false;
+  return out.first >= 0 && out.first <= out.last && out.last < blocks;
+}
+
 // One part of the list; false when it is none.
 bool apply(std::string_view part, int blocks, Homes& homes) {
   const std::size_t equals = part.find('=');
-  const int tier = index_in(tiers, part.substr(equals == part.npos ? 0 : equals + 1));
-  if (tier < 0) return false;
-  int first = 0, last = blocks - 1, kind = -1;
+  const int found = index_in(tiers, part.substr(equals == part.npos ? 0 : equals + 1));
+  if (found < 0) return false;
+  const auto tier = static_cast<Tier>(found);
+  int kind = -1;
+  Where layers{0, blocks - 1};
   if (equals != part.npos) {
     const std::string_view what = part.substr(0, equals);
     const std::size_t at = what.find('@');
     kind = index_in(kinds, what.substr(0, at));
-    if (kind < 0 || kind >= blob_kinds) return false;
-    if (at != what.npos) {
-      const std::string_view range = what.substr(at + 1);
-      const std::size_t dash = range.find('-');
-      if (!number(range.substr(0, dash), first)) return false;
-      last = first;
-      if (dash != range.npos && !number(range.substr(dash + 1), last)) return false;
-    }
+    if ((kind < 0 && at != 0) || kind >= blob_kinds) return false;
+    if (at != what.npos && !where(what.substr(at + 1), blocks, layers)) return false;
   }
-  if (first < 0 || first > last || last >= blocks) return false;
-  for (int k = 0; k < blob_kinds; ++k)
-    if (kind < 0 || kind == k)
-      std::fill(homes.blocks[static_cast<std::size_t>(k)].begin() + first,
-                homes.blocks[static_cast<std::size_t>(k)].begin() + last + 1,
-                static_cast<Tier>(tier));
+  for (std::size_t k = 0; k < blob_kinds; ++k) {
+    if (kind >= 0 && static_cast<std::size_t>(kind) != k) continue;
+    std::vector<Tier>& all = homes.blocks[k];
+    std::fill(all.begin() + layers.first, all.begin() + layers.last + 1, tier);
+    if (layers.embedding) homes.ends[k][0] = tier;
+    if (layers.head) homes.ends[k][1] = tier;
+  }
   return true;
 }
 
@@ -85,16 +101,16 @@ int Homes::streaming(Kind kind) const {
   return index_of(kind, static_cast<int>(blocks[static_cast<std::size_t>(kind)].size()));
 }
 
-int Homes::disk_index_of(Kind kind, int block) const {
-  const std::vector<Tier>& all = blocks[static_cast<std::size_t>(kind)];
-  return static_cast<int>(std::count(all.begin(), all.begin() + block, Tier::disk));
-}
-
 int Homes::on_disk(Kind kind) const {
-  return disk_index_of(kind, static_cast<int>(blocks[static_cast<std::size_t>(kind)].size()));
+  const std::vector<Tier>& all = blocks[static_cast<std::size_t>(kind)];
+  return static_cast<int>(std::count(all.begin(), all.end(), Tier::disk));
 }
 
-bool Homes::streams(Kind kind) const { return streaming(kind) > 0; }
+bool Homes::ends_stream(Kind kind) const {
+  return of_end(kind, false) != Tier::device || of_end(kind, true) != Tier::device;
+}
+
+bool Homes::streams(Kind kind) const { return streaming(kind) > 0 || ends_stream(kind); }
 
 bool Homes::streams() const {
   return streams(Kind::weights) || streams(Kind::gradients) || streams(Kind::optimizer);

@@ -67,28 +67,33 @@ class Validator {
   void empty_slots(const ProgramSet& set, bool settled) {
     const Residency& residency = *set.residency;
     const MemoryMap& memory = set.memory;
-    const auto empty = [&](std::int64_t begin, std::int64_t bytes) {
+    const auto set_empty = [&](std::int64_t begin, std::int64_t bytes, bool to) {
       const Spans spans = accesses_.range(begin, bytes);
       for (int span = spans.first; span < spans.last; ++span)
-        contents_[static_cast<std::size_t>(span)].scratch = true;
+        contents_[static_cast<std::size_t>(span)].scratch = to;
     };
-    const auto empty_blob = [&](int layer, Region region) {
+    const auto set_slots = [&](int layer, Region region, bool to) {
       if (const std::int64_t blob = residency.blob(layer, region); blob >= 0)
-        empty(memory.base(region) + blob, residency.blob_bytes(LayerKind::block, region));
+        set_empty(memory.base(region) + blob,
+                  residency.blob_bytes(set.model->kind_of(layer), region), to);
     };
+    const int layers = set.model->layer_count();
     for (const Kind kind : owned_kinds) {
-      const bool handed_over =
-          kind == Kind::gradients ? !residency.packs() : kind != Kind::optimizer;
-      for (int slot = 0; slot < residency.slots(kind); ++slot) {
-        if (!settled && handed_over) break;
-        const int layer = residency.streaming_layer(kind, slot);
-        empty_blob(layer, region_of(kind));
-        if (kind == Kind::weights) empty_blob(layer, Region::derived);
-      }
+      // Blocks' gradients that leave packed are not handed over, those of the ends are.
+      const auto hands_over = [&](int layer) {
+        if (settled || kind == Kind::optimizer) return false;
+        return kind != Kind::gradients || !residency.packs() || residency.is_end(layer);
+      };
+      for (const bool handed_over : {false, true})
+        for (int layer = 0; layer < layers; ++layer) {
+          if (residency.slot(layer, kind) < 0 || hands_over(layer) != handed_over) continue;
+          set_slots(layer, region_of(kind), !handed_over);
+          if (kind == Kind::weights) set_slots(layer, Region::derived, !handed_over);
+        }
       for (int staging = 0; staging < residency.stagings(kind); ++staging)
         for (const std::int64_t at :
              {residency.staging_in(kind, staging), residency.staging_out(kind, staging)})
-          empty(memory.begin(Tier::host) + at, residency.slot_bytes(kind));
+          set_empty(memory.begin(Tier::host) + at, residency.staging_bytes(kind), true);
     }
   }
 

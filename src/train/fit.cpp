@@ -20,16 +20,24 @@ MemoryBytes memory_of(const ProgramSet& programs, int threads) {
 
 namespace {
 
-// What a placement takes of the device. Spilling is no way out where the host's budget has no room
-// for the stash, even with all blobs on disk: a stash never goes there.
+// The blocks on disk, and embedding and head where they were.
+std::string as_much_on_disk(const std::string& homes) {
+  const std::size_t ends = homes.starts_with("host,") ? homes.find(',') : homes.npos;
+  return ends == homes.npos ? "disk" : "disk" + homes.substr(ends);
+}
+
+// What a placement takes of the device. Neither spilling nor an end on the host is a way out where
+// the host's budget has no room for it, even with all blocks on disk: it never goes there.
 DeviceBytes device_of(const Config& config, Sizes& sizes, const PlacementChoices& choices) {
   const bool may_keep =
       std::find(choices.stash.begin(), choices.stash.end(), Stash::kept) != choices.stash.end();
-  const std::int64_t host = may_keep ? config.plan.host_memory : 0;
-  return [&sizes, host, homes = config.plan.homes](const Placement& placement) {
-    if (placement.stash == Stash::spilled && host > 0) {
+  return [&sizes, may_keep, host = config.plan.host_memory,
+          open = config.plan.homes == "auto"](const Placement& placement) {
+    const bool spills = may_keep && placement.stash == Stash::spilled;
+    const bool ends_leave = open && placement.homes.find("@ends") != std::string::npos;
+    if (host > 0 && (spills || ends_leave)) {
       Placement on_disk = placement;
-      if (homes == "auto") on_disk.homes = "disk";
+      if (open) on_disk.homes = as_much_on_disk(placement.homes);
       if (sizes.of(on_disk).host > host) return std::numeric_limits<std::int64_t>::max();
     }
     return sizes.of(placement).device;
@@ -139,6 +147,7 @@ std::optional<PlanChange> streaming_change(const Config& config, const Plan& pla
     return std::nullopt;
   Config smallest = config;
   smallest.plan.host_memory = 1;
+  smallest.plan.homes = "disk";  // blocks: embedding and head on the host would take more in all
   const TierBytes least = least_bytes(smallest, plan, threads);
   // Programs that stream are longer, and so is what the process keeps of them.
   const std::int64_t device = available - least.host - 2 * process;

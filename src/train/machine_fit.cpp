@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "planner/budget.h"
 #include "planner/simulate.h"
 #include "train/assembly.h"
 #include "train/changes.h"
@@ -38,8 +39,8 @@ class Steps {
   Steps(const Config& config, const Plan& plan, const Machine& machine, int threads)
       : config_(config), plan_(plan), machine_(machine), threads_(threads) {}
 
-  double seconds(const Placement& placement) const {
-    const Plan plan = with(plan_, placement);
+  double seconds(const Placement& placement) const { return seconds(with(plan_, placement)); }
+  double seconds(const Plan& plan) const {
     const std::int64_t passes = plan.passes == 0 ? plan.micro_batches : plan.passes;
     if (passes <= few) return seconds(plan, plan.micro_batches);
     const std::int64_t at_once = (plan.micro_batches + passes - 1) / passes;
@@ -103,7 +104,14 @@ Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int
     best = one;
     least = seconds;
   }
-  return best ? with(plan, *best) : placed(config, plan, threads, 0);  // which says why none does
+  if (!best) return placed(config, plan, threads, 0);  // which says why none does
+  // All that fit are the first few of their kind, and those may have been too much for the host.
+  try {
+    const Plan first = placed(config, plan, threads, 0);
+    if (steps.seconds(first) < least) return first;
+  } catch (const BudgetError&) {  // then what was found is all there is
+  }
+  return with(plan, *best);
 }
 
 namespace {

@@ -6,13 +6,13 @@
 #include "backend/cuda/kernels/optimizer.h"
 
 #include "backend/cuda/kernels/formats.cuh"
+#include "ops/optimizer/spikes.h"
 
 namespace sluice::gpu {
 namespace {
 
 // Slots of ops/optimizer/optimizer.h.
 constexpr int pending_lr = 0, pending_step = 1, pending_scale = 2, pending_apply = 3;
-constexpr int spike_window = 128, spike_least = 16, spike_losses = 1, spike_norms = 129;
 constexpr std::int64_t norm_chunk = 65536;
 constexpr int threads = 256;
 
@@ -40,31 +40,6 @@ __global__ void sum_kernel(const double* parts, std::int64_t count, double* to) 
   if (threadIdx.x == 0) *to = sum;
 }
 
-__device__ bool stands_out(const double* numbers, std::int64_t count, double now,
-                           double deviations) {
-  const auto n = static_cast<double>(count);
-  double sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum += numbers[i];
-  const double mean = sum / n;
-  double squares = 0;
-  for (std::int64_t i = 0; i < count; ++i) squares += (numbers[i] - mean) * (numbers[i] - mean);
-  return now > mean + deviations * sqrt(squares / (n - 1));
-}
-
-__device__ int judge(double* spikes, double loss, double norm, double deviations) {
-  const auto seen = static_cast<std::int64_t>(spikes[0]);
-  const std::int64_t count = min(seen, static_cast<std::int64_t>(spike_window));
-  int out = 0;
-  if (count >= spike_least) {
-    if (stands_out(spikes + spike_losses, count, loss, deviations)) out |= 1;
-    if (stands_out(spikes + spike_norms, count, norm, deviations)) out |= 2;
-  }
-  spikes[spike_losses + seen % spike_window] = loss;
-  spikes[spike_norms + seen % spike_window] = norm;
-  spikes[0] = static_cast<double>(seen + 1);
-  return out;
-}
-
 // One thread: the table is short, and its sum has the order of the tensors.
 __global__ void finish_kernel(FinishTables t) {
   double squares = 0, bad = -1;
@@ -77,7 +52,10 @@ __global__ void finish_kernel(FinishTables t) {
   const double norm = sqrt(squares) / weight;
   const bool finite = isfinite(loss) && isfinite(norm);
   const bool clips = t.clip > 0 && norm > t.clip;
-  const int skipped = t.spikes != nullptr && finite ? judge(t.spikes, loss, norm, t.deviations) : 0;
+  const bool judged = t.spikes != nullptr && finite;
+  const int skipped =
+      judged ? judge_spike(t.spikes, loss, norm, t.deviations, [](double x) { return sqrt(x); })
+             : 0;
   const double lr = t.control[0], step = t.control[control_step];
   t.pending[pending_lr] = lr;
   t.pending[pending_step] = step;

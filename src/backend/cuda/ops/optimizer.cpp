@@ -50,7 +50,7 @@ void run(CudaBackend& gpu, const Frame& frame, const SquaredNorm& op) {
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const FinishStep& op) {
-  static_assert(Results::slots == 7 && Spikes::window == 128 && Spikes::least == 16);
+  static_assert(Results::slots == 7);
   gpu::finish_step(gpu.stream(), {.stats = frame[op.stats].data<double>(),
                                   .norms = frame[op.norms].data<double>(),
                                   .control = frame[op.control].data<double>(),

@@ -237,7 +237,7 @@ TEST(GpuBeyond, HeadLoss) {
               .chunk = tokens};
   Scattered big({label_of(op), op, f.values()}, tokens);
   ASSERT_GT(big.count() * head_loss_line(rows, half), Scattered::border);
-  big.expect_close(big.run());
+  big.expect_close(big.run(), 1e-3);  // dx sums 33,000 dlogits, each rounded to bf16
 }
 
 TEST(GpuBeyond, RoundedGradients) {

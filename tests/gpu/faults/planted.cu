@@ -23,13 +23,26 @@ __global__ void reads_what_is_not_there(const float* from, float* to) {
   to[threadIdx.x] = from[threadIdx.x] + 1;
 }
 
-// Half of a warp does not come to the barrier.
-__global__ void waits_for_some(float* to) {
+// Half of a warp waits for the other half by a mask that it is not in itself.
+__global__ void waits_for_others(float* to, unsigned mask) {
   __shared__ float room[threads];
   room[threadIdx.x] = static_cast<float>(threadIdx.x);
-  if (threadIdx.x < threads / 4) {
+  if (threadIdx.x % 32 >= 16) {
+    __syncwarp(mask);
+    to[threadIdx.x] = room[threadIdx.x - 16];
+  }
+}
+
+// Half of a warp comes to another barrier than the rest.
+__global__ void waits_apart(float* to) {
+  __shared__ float room[threads];
+  room[threadIdx.x] = to[threadIdx.x];
+  if (room[threadIdx.x] + static_cast<float>(threadIdx.x % 32) < 16) {
     __syncthreads();
     to[threadIdx.x] = room[threads - 1 - threadIdx.x];
+  } else {
+    to[threadIdx.x] = 2 * room[threadIdx.x];
+    __syncthreads();
   }
 }
 
@@ -52,9 +65,12 @@ int main(int count, char** arguments) {
     reads_without_waiting<<<1, threads>>>(to);
   else if (is("initcheck"))
     reads_what_is_not_there<<<1, threads>>>(from, to);
-  else if (is("synccheck"))
-    waits_for_some<<<1, threads>>>(to);
-  else
+  else if (is("synccheck")) {
+    cudaMemset(to, 0, threads * sizeof(float));
+    waits_apart<<<1, threads>>>(to);
+    (void)good(cudaDeviceSynchronize());
+    waits_for_others<<<1, threads>>>(to, 0xffffu);
+  } else
     return 2;
   (void)good(cudaDeviceSynchronize());
   (void)cudaFree(from), (void)cudaFree(to);

@@ -44,9 +44,11 @@ void run(CudaBackend& gpu, const Frame& frame, const RestoreGradient& op) {
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const SquaredNorm& op) {
-  gpu::squared_norm(gpu.stream(), frame[op.x].data<float>(), frame[op.x].count(),
-                    reinterpret_cast<double*>(frame.workspace.data()),
-                    frame[op.norms].data<double>() + op.index);
+  const std::int64_t count = frame[op.x].count();
+  gpu::squared_norm(
+      gpu.stream(), frame[op.x].data<float>(), count,
+      gpu.scratch<double>((count + gpu::squared_norm_chunk - 1) / gpu::squared_norm_chunk),
+      frame[op.norms].data<double>() + op.index);
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const FinishStep& op) {

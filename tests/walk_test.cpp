@@ -76,6 +76,23 @@ void walk_every_action(const ProgramSet& set) {
   EXPECT_LE(counts.host_peak, set.memory.host_bytes());
 }
 
+TEST(Walk, EveryActionOfSmallModelsInParts) {
+  for (const char* family : {"gpt2", "gptj"})
+    for (const int passes : {0, 1, 2})
+      for (const char* homes : {"device", "host", "disk,weights=host", "host,@ends=host"})
+        for (const bool spill : {false, true})
+          for (const GradientFormat gradients : {GradientFormat::f32, GradientFormat::bf16})
+            for (const int slots : {2, 3}) {
+              SCOPED_TRACE(fmt::format("{} {} {}{} {} {}", family, passes, homes,
+                                       spill ? " spilled" : "", name_of(gradients), slots));
+              TinyPlan plan = plan_of(family, passes, homes, spill, gradients);
+              plan.blobs = Blobs::parts;
+              plan.slots = slots;
+              plan.recompute = slots == 2 ? Recompute::block : Recompute::selective;
+              walk_every_action(tiny_programs(plan));
+            }
+}
+
 TEST(Walk, EveryActionOfSmallModels) {
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1, 2})
@@ -250,6 +267,7 @@ struct Giant {
   const char* config;
   const char* state;
   int passes;
+  const char* blobs;
   int state_slots;
   std::size_t steady_actions;
 };
@@ -258,7 +276,8 @@ void walk_giant(const Giant& giant) {
   Config config = load_config(giant.config);
   const std::vector<std::string> options = {
       fmt::format("plan.state={}", giant.state),   "plan.precision=bf16", "plan.homes=host",
-      fmt::format("plan.passes={}", giant.passes), "plan.slots=2",        "plan.recompute=block"};
+      fmt::format("plan.passes={}", giant.passes), "plan.slots=2",        "plan.recompute=block",
+      fmt::format("plan.blobs={}", giant.blobs)};
   apply_overrides(config, options);
   check(config);
   const Machine machine = load_machine("h200-20t");
@@ -285,10 +304,9 @@ void walk_giant(const Giant& giant) {
               static_cast<double>(counts.host_peak) / 1e12);
 }
 
-TEST(WalkSlow, Gigagpt175b) { walk_giant({"gigagpt-175b", "exact", 184, 2, 503169}); }
+TEST(WalkSlow, Gigagpt175b) { walk_giant({"gigagpt-175b", "exact", 184, "layer", 2, 503169}); }
 
-// Its optimizer state has one slot: it is used once a step, and two would be more than there is.
-TEST(WalkSlow, Ptdp1008b) { walk_giant({"ptdp-1008b", "compact", 3072, 1, 2759297}); }
+TEST(WalkSlow, Ptdp1008b) { walk_giant({"ptdp-1008b", "compact", 3072, "parts", 2, 5512449}); }
 
 }  // namespace
 }  // namespace sluice

@@ -63,8 +63,13 @@ Budget budget_of(const Config& config, const char* key, std::int64_t bytes) {
 Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
   const std::int64_t budget = config.plan.device_memory;
   if (budget == 0)
-    return {plan.passes, plan.homes, plan.slots, plan.recompute,
-            plan.spill_stash ? Stash::spilled : Stash::kept};
+    return {plan.passes,
+            plan.homes,
+            plan.slots,
+            plan.recompute,
+            plan.spill_stash ? Stash::spilled : Stash::kept,
+            0,
+            plan.blobs};
   const PlacementChoices choices = choices_of(config, plan);
   std::optional<Placement> found =
       first_that_fits(choices, budget, device_of(config, sizes, choices));

@@ -75,7 +75,7 @@ TEST_F(StreamedUse, BudgetsChangeNoNumbers) {
     const auto host = all.at("host").get<std::int64_t>();
     const Json some_on_disk = run(
         fmt::format("{} --plan.device_memory={} --plan.host_memory={}", command, least, host - 1));
-    EXPECT_EQ(some_on_disk.at("homes"), "weights@0-4=disk,weights@5-5=host,weights@ends=host")
+    EXPECT_EQ(some_on_disk.at("homes"), "weights@0-2=disk,weights@3-5=host,weights@ends=host")
         << "slots to stage";
     for (const Json& found :
          {some_on_disk, run(command + " --plan.homes=disk,@ends=host --plan.slots=2"),

@@ -32,12 +32,11 @@ TEST(PartsProgram, EveryCombinationIsValid) {
   int programs = 0;
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1, 2})
-      for (const int slots : {2, 3, 4})
+      for (const int slots : {2, 3})
         for (const char* homes :
              {"device", "host", "weights=host", "disk,weights@1=host,gradients@0=device",
               "host,@ends=host", "disk,@ends=disk", "optimizer=host,gradients@embedding=host"})
-          for (const Recompute recompute :
-               {Recompute::none, Recompute::selective, Recompute::block})
+          for (const Recompute recompute : {Recompute::none, Recompute::block})
             for (const bool spill : {false, true}) {
               TinyPlan plan = plan_of(family, passes, homes, slots, spill);
               plan.recompute = recompute;
@@ -47,7 +46,7 @@ TEST(PartsProgram, EveryCombinationIsValid) {
                   << name_of(recompute) << (spill ? " spilled" : "");
               programs += static_cast<int>(set.programs.size());
             }
-  EXPECT_EQ(programs, 2 * 3 * 3 * 7 * 3 * 2 * 5);
+  EXPECT_EQ(programs, 2 * 3 * 2 * 7 * 2 * 2 * 5);
 }
 
 // What a layer is changes neither tensors nor their order, nor an op of the mathematics.

@@ -185,7 +185,7 @@ TEST(StreamingGoldenAll, ExactWithFloat32GradientsInEveryWay) {
     EXPECT_EQ(outcome_of(spec_of(golden, c)), said_by(golden)) << text_of(golden, c);
     ++count;
   });
-  EXPECT_EQ(count, 3 * (11 * 2 * 3 - 2) * 4 * 3);
+  EXPECT_EQ(count, 3 * (11 * 2 * 3 - 2) * 4 * 3 * 2);
 }
 
 }  // namespace

@@ -165,11 +165,14 @@ testing::Mutants without_waits(const TinyPlan& plan) {
 }
 
 // What the validator's tests count for these programs (streaming, spilling, packed_program_test).
-testing::Mutants without_waits(const std::string& homes, bool spill, bool packed) {
+testing::Mutants without_waits(const std::string& homes, bool spill, bool packed,
+                               Blobs blobs = Blobs::layer) {
   testing::Mutants out;
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1}) {
-      const testing::Mutants found = without_waits(plan_of(family, passes, homes, spill, packed));
+      TinyPlan plan = plan_of(family, passes, homes, spill, packed);
+      plan.blobs = blobs;
+      const testing::Mutants found = without_waits(plan);
       out.refused += found.refused;
       out.implied += found.implied;
     }
@@ -183,6 +186,10 @@ TEST(Walk, AWaitIsMissed) {
   EXPECT_EQ(without_waits("host,@ends=host", false, false), (Mutants{252, 71}));
   EXPECT_EQ(without_waits("device", true, false), (Mutants{160, 18}));
   EXPECT_EQ(without_waits("disk", true, true), (Mutants{398, 88}));
+  // Of blocks in parts (parts_program_test).
+  EXPECT_EQ(without_waits("host", false, false, Blobs::parts), (Mutants{328, 72}));
+  EXPECT_EQ(without_waits("device", true, false, Blobs::parts), (Mutants{304, 18}));
+  EXPECT_EQ(without_waits("host", true, true, Blobs::parts), (Mutants{610, 98}));
   for (const int passes : {0, 1}) {  // the validator misses the same waits
     const TinyPlan plan = plan_of("gpt2", passes, "disk", true, true);
     const ProgramSet set = tiny_programs(plan);
@@ -212,16 +219,20 @@ int copies_missed(const ProgramSet& set) {
 }
 
 TEST(Walk, ACopyIsMissed) {
-  int host = 0, disk = 0, packed = 0;
+  int host = 0, disk = 0, packed = 0, parts = 0;
   for (const int passes : {0, 1}) {
     host += copies_missed(tiny_programs(streaming_plan("gpt2", passes, "host", 2)));
     disk += copies_missed(tiny_programs(streaming_plan("gpt2", passes, "disk", 2)));
     packed +=
         copies_missed(tiny_programs(plan_of("gpt2", passes, "disk", false, GradientFormat::int8)));
+    TinyPlan plan = plan_of("gptj", passes, "host", true, GradientFormat::f32);
+    plan.blobs = Blobs::parts;
+    parts += copies_missed(tiny_programs(plan));
   }
   EXPECT_EQ(host, 102);
   EXPECT_EQ(disk, 188);
   EXPECT_EQ(packed, 188);
+  EXPECT_EQ(parts, 484);
 }
 
 TEST(Walk, SaysWhatIsWrong) {

@@ -51,7 +51,7 @@ TEST(Key, free_options_leave_it_alone) {
         "run.validate_tokens=1", "run.save_every=1", "run.sample_every=1", "run.sample_prompt=x",
         "run.sample_tokens=1", "run.keep_last=1", "run.log_hashes=true", "run.poison=true",
         "run.name=x", "plan.device=cpu", "plan.recompute=block", "plan.micro_batch=2",
-        "plan.head_chunk=4096", "plan.stash=spilled"})
+        "plan.head_chunk=4096", "plan.stash=spilled", "plan.blobs=parts"})
     EXPECT_EQ(key_of(with({text})).text, key.text) << text;
   // What the instruction set decides when it is left to: the precision.
   EXPECT_EQ(key_of(with({"plan.precision=float32", "run.isa=portable"})).text,

@@ -75,6 +75,22 @@ TEST(Key, numerics_options_change_it) {
   EXPECT_NE(numerics_key(with({}), facts).hash(), key.hash());
 }
 
+TEST(Key, has_the_attention_of_a_gpu) {
+  const auto line = [](std::vector<std::string> options) {
+    const std::string text = key_of(with(std::move(options))).text;
+    const std::size_t at = text.find("plan.attention");
+    return text.substr(at, text.find('\n', at) - at);
+  };
+  EXPECT_EQ(line({}), "plan.attention = \"own\"");  // a CPU has no other
+  EXPECT_EQ(line({"plan.attention=cudnn"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({"plan.device=cuda:0"}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn"}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=own"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn-unordered"}),
+            "plan.attention = \"cudnn-unordered\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "data.documents=separate"}), "plan.attention = \"own\"");
+}
+
 TEST(Key, the_saved_config_reproduces_it) {
   const Config config = with({"optim.lr=0.00012345678901234567", "model.init.output_std=0.003"});
   const Config saved = parse_config(to_toml(config), "config.toml");

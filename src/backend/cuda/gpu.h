@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/runtime.h"
 
@@ -24,6 +25,7 @@ class CudaBackend final : public Backend {
   std::string_view name() const override { return "cuda"; }
   bool host_sees() const override { return false; }
   std::byte* take(std::int64_t bytes) override;
+  void prepare(const Op& op, const Frame& frame) override;
   void run(const Op& op, const Frame& frame) override;
   std::byte* take_host(std::int64_t bytes) override;
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override;
@@ -41,6 +43,11 @@ class CudaBackend final : public Backend {
     return reinterpret_cast<T*>(scratch_);
   }
   void multiply(const gpu::Gemm& g) { products_.run(stream(), workspace_, g); }
+  // Loaded when it is first asked for; throws as it does.
+  CudnnAttention& cudnn() {
+    if (!cudnn_) cudnn_ = std::make_unique<CudnnAttention>();
+    return *cudnn_;
+  }
   // Where kernels leave the number of what was bad in their data.
   enum Bad : int { bad_id, bad_target, bad_cache, bad_kinds };
   int* bad(Bad which) const { return bad_ + which; }
@@ -58,6 +65,7 @@ class CudaBackend final : public Backend {
 
   int index_;
   Products products_;
+  std::unique_ptr<CudnnAttention> cudnn_;
   CudaStream compute_, in_, out_;
   std::vector<void*> device_, host_;
   std::byte *scratch_ = nullptr, *workspace_ = nullptr;

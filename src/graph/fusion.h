@@ -17,7 +17,8 @@ namespace sluice {
 //                                                 made, so nothing in `later` may read it.
 std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later = {});
 
-// The fusions that `fuse` knows, as the numerics key records them.
-std::string fusion_set();
+// The fusions that `fuse` knows, as the numerics key records them; with those that a backend's
+// products do to their results, Numerics::epilogues.
+std::string fusion_set(bool epilogues = false);
 
 }  // namespace sluice

@@ -155,6 +155,7 @@ Plan plan_of(const Config& config) {
     Plan plan = resolve(config.plan, sequences, config.batch.sequence, fast_bf16,
                         gpu ? gpu_tokens_at_once : cpu_tokens_at_once);
     plan.packed = !gpu;
+    plan.numerics.epilogues = gpu;
     parse_homes(plan.homes, static_cast<int>(config.model.layers));  // refuses what is none
     return plan;
   });

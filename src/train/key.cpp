@@ -11,7 +11,8 @@ namespace {
 using Lines = std::map<std::string, std::string>;
 
 constexpr std::string_view separator = " = ";
-constexpr const char* fact_keys[] = {"backend", "data.checksum", "formats", "fusions"};
+constexpr const char* fact_keys[] = {"algorithms", "backend", "data.checksum", "formats",
+                                     "fusions"};
 
 Lines lines_of(std::string_view text) {
   Lines lines;
@@ -41,6 +42,7 @@ std::string NumericsKey::hash() const { return hex64(hash64(text)); }
 NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
   Config copy = config;
   Lines lines = lines_of(table_of(copy).numerics_text());
+  if (!facts.algorithms.empty()) lines["algorithms"] = quoted(facts.algorithms);
   lines["backend"] = quoted(facts.backend);
   lines["data.checksum"] = quoted(facts.data);
   lines["formats"] = quoted(facts.formats);

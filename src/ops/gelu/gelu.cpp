@@ -31,7 +31,8 @@ void gradient(const Gelu& op, GradientBuilder& builder) {
   const Id dy = builder.gradient_of(op.y);
   if (dy == no_value || !builder.wants(op.x)) return;
   const Id dx = builder.contribution({op.x}).id;
-  builder.emit_input(GeluGrad{.x = op.x, .dy = dy, .dx = dx, .form = op.form});
+  builder.emit_input(
+      GeluGrad{.x = op.x, .dy = dy, .dx = dx, .form = op.form, .in_product = op.in_product});
   builder.add(op.x, dx);
 }
 

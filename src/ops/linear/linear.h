@@ -50,6 +50,7 @@ struct LinearGelu {
   float scale = 1;
   GeluForm form = GeluForm::exact;
   Id packed = no_value;
+  bool in_product = false;  // ops/gelu/gelu.h
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.x, Access::read);
@@ -70,6 +71,7 @@ struct LinearGeluGrad {
   float scale = 1;
   GeluForm form = GeluForm::exact;
   Id packed = no_value;
+  bool in_product = false;  // ops/gelu/gelu.h
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.dy, Access::read);

@@ -145,7 +145,7 @@ Id Builder::linear(Id x, const LinearSpec& spec) {
 Id Builder::gelu(const std::string& name, Id x, GeluForm form) {
   const Id y = activation(name, graph_[x].type.shape);
   const bool in_product =
-      numerics_.epilogues && numerics_.precision == DType::bf16 && form == GeluForm::tanh;
+      numerics_.gelu_in_product && numerics_.precision == DType::bf16 && form == GeluForm::tanh;
   emit(Gelu{x, y, form, in_product});
   return y;
 }

@@ -48,8 +48,7 @@ std::optional<Op> linear_gelu_grad(const Op& first, const Op& second) {
                         .out_in = linear->out_in,
                         .scale = linear->scale,
                         .form = gelu->form,
-                        .packed = linear->packed,
-                        .in_product = gelu->in_product};
+                        .packed = linear->packed};
 }
 
 }  // namespace
@@ -72,9 +71,10 @@ std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later) {
   return out;
 }
 
-std::string fusion_set(bool epilogues) {
+std::string fusion_set(bool epilogues, bool gelu_in_product) {
   std::string out = "residual_norm linear_gelu linear_gelu_grad";
-  if (epilogues) out += " bias_epilogue gelu_epilogue";
+  if (epilogues) out += " bias_epilogue gelu_slope_epilogue";
+  if (gelu_in_product) out += " gelu_epilogue";
   return out;
 }
 

@@ -21,9 +21,8 @@ struct Numerics {
   DType precision = DType::f32;  // of activations and matrices: f32 or bf16
   StateFormat state = StateFormat::exact;
   GradientFormat gradients = GradientFormat::f32;
-  // Products add biases rounded to their type, and make GELU (tanh, in bf16) of what they did not
-  // round yet: the backend's library does both while it stores a result.
-  bool epilogues = false;
+  // GELU (tanh, in bf16) is made where its product is stored, of what was not rounded yet.
+  bool gelu_in_product = false;
   double ema = 0;          // decay of the averaged weights; 0: none are kept
   bool dropout = false;    // the model's dropout is on: training
   std::uint64_t seed = 0;  // of dropout and stochastic rounding

@@ -56,10 +56,10 @@ TEST(Recompute, gpt2_block) {
 
 // GELU that a product makes is kept beside what it was made of, and made with it again.
 TEST(Recompute, gelu_in_its_product) {
-  ModelGraphs model =
-      build_forward(testing::tiny_model("gpt2", {.width = 12, .context = 5, .vocab = 17}), {2, 5},
-                    standard_parametrization(), 4, {.precision = DType::bf16, .epilogues = true});
-  derive_backward(model.block, {.precision = DType::bf16, .epilogues = true});
+  ModelGraphs model = build_forward(
+      testing::tiny_model("gpt2", {.width = 12, .context = 5, .vocab = 17}), {2, 5},
+      standard_parametrization(), 4, {.precision = DType::bf16, .gelu_in_product = true});
+  derive_backward(model.block, {.precision = DType::bf16, .gelu_in_product = true});
   EXPECT_EQ(
       stash_of(model.block, Recompute::selective),
       (Names{"x", "attn.c_attn", "attn", "attn.lse", "attn.residual", "mlp.c_fc", "mlp.gelu"}));

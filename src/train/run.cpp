@@ -66,7 +66,7 @@ NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, con
   facts.isa = device.model();
   facts.data = data.train.checksum();
   if (data.train.tokenizer()) facts.data += " " + data.train.tokenizer()->hash;
-  facts.fusions = fusion_set(plan.numerics.epilogues);
+  facts.fusions = fusion_set(device.is_gpu(), plan.numerics.gelu_in_product);
   facts.algorithms = algorithms;
   facts.formats = "exact 1, compact 1, int8 1, philox 1";
   facts.plan = plan;

@@ -31,8 +31,7 @@ void gradient(const Gelu& op, GradientBuilder& builder) {
   const Id dy = builder.gradient_of(op.y);
   if (dy == no_value || !builder.wants(op.x)) return;
   const Id dx = builder.contribution({op.x}).id;
-  builder.emit_input(
-      GeluGrad{.x = op.x, .dy = dy, .dx = dx, .form = op.form, .in_product = op.in_product});
+  builder.emit_input(GeluGrad{.x = op.x, .dy = dy, .dx = dx, .form = op.form});
   builder.add(op.x, dx);
 }
 

@@ -41,9 +41,11 @@ struct Affine {
     gpu.multiply(whole);
   }
 
-  // The whole of y with an epilogue; false: the library has none for it.
+  // The whole of y with an epilogue; false: the library has none for it. Where lines are no whole
+  // number of 16 bytes it would round to bf16 before a kernel of its own adds the bias.
   bool make(CudaBackend& gpu, const Tensor& y, Epilogue epilogue, const float* bias,
             void* aux) const {
+    if (n % 8 != 0 || k % 8 != 0) return false;
     if (epilogue == Epilogue::gelu && bias == nullptr) return false;
     Product whole{.gemm = gemm, .epilogue = epilogue, .aux = aux};
     whole.gemm.c = y.raw();
@@ -104,6 +106,10 @@ void run(CudaBackend& gpu, const Frame& frame, const LinearGelu& op) {
   const Affine affine(x, frame[op.w], features(y.shape()), op.out_in, op.scale);
   const float* bias = data_or_null<float>(frame, op.bias);
   if (op.in_product && affine.make(gpu, y, Epilogue::gelu, bias, h.raw())) return;
+  // As Linear and Gelu do it: GELU alone may be made again of the h that was kept.
+  if (bias != nullptr && affine.make(gpu, h, Epilogue::bias, bias, nullptr))
+    return gpu::gelu(gpu.stream(), type_of(h), op.form == GeluForm::exact, h.raw(), y.raw(),
+                     y.count());
   affine.stretches(gpu, x, h, [&](const float* sums, std::int64_t first, std::int64_t rows) {
     const std::int64_t at = first * affine.n;
     gpu::bias_gelu(gpu.stream(), sums, bias, type_of(y), op.form == GeluForm::exact, moved(h, at),
@@ -120,7 +126,8 @@ void run(CudaBackend& gpu, const Frame& frame, const LinearGradInput& op) {
 void run(CudaBackend& gpu, const Frame& frame, const LinearGeluGrad& op) {
   const Tensor &dy = frame[op.dy], &h = frame[op.h], &dh = frame[op.dh];
   const Affine affine(dy, frame[op.w], features(dh.shape()), !op.out_in, op.scale);
-  if (op.in_product && affine.make(gpu, dh, Epilogue::gelu_slope, nullptr, h.raw())) return;
+  const bool in_product = op.form == GeluForm::tanh && dh.dtype() == DType::bf16;
+  if (in_product && affine.make(gpu, dh, Epilogue::gelu_slope, nullptr, h.raw())) return;
   affine.stretches(gpu, dy, dh, [&](const float* sums, std::int64_t first, std::int64_t rows) {
     const std::int64_t at = first * affine.n;
     gpu::gelu_slope(gpu.stream(), sums, type_of(dh), op.form == GeluForm::exact, moved(h, at),

@@ -26,6 +26,7 @@ struct Context {
   std::function<void()> catch_signals;  // from here on SIGINT and friends only set stop_signal
   std::string assets;                   // folder with gpt2/vocab.bpe, unless --assets says another
   std::string machine_file;     // what `sluice doctor` measured of this machine; empty: nowhere
+  std::string algorithms_file;  // tables of algorithms that runs left; empty: nowhere
   bool draws = false;           // stderr is a terminal that can redraw a line
   std::function<int()> action;  // what the parsed command does; gives the exit code
 };

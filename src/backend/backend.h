@@ -30,6 +30,8 @@ struct Frame {
   }
 };
 
+class ProductTuner;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -58,6 +60,16 @@ class Backend {
   virtual void then(Done done, void* with) { done(with, nullptr); }
   // Until it has ended; throws if it failed.
   virtual void finish() {}
+  // Work that comes again: what run() and copy_within() are given between record() and recorded()
+  // is not done but kept, under the number that is returned, and replay() enqueues it as a whole,
+  // any number of times. A backend that keeps nothing says so. abandon(): instead of recorded().
+  virtual bool records() const { return false; }
+  virtual void record() {}
+  virtual int recorded() { return -1; }
+  virtual void abandon() {}
+  virtual void replay(int) {}
+  // Of a backend whose products a library runs; null otherwise.
+  virtual ProductTuner* tuner() { return nullptr; }
 };
 
 }  // namespace sluice

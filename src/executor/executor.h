@@ -34,6 +34,11 @@ struct ExecutorOptions {
   std::uint64_t poison_seed = 0;
   Observer* observer = nullptr;  // outlives the executor
   Recorder* recorder = nullptr;  // likewise; made of the same programs
+  // Everything is enqueued op by op, though the backend could keep what comes again and enqueue it
+  // as a whole. An observer, a recorder and poison need that anyway.
+  bool eager = false;
+  // Debug: waits after every op, so that an error of the device names the op that it came from.
+  bool sync = false;
   // Where blobs at home on disk lie: as large as the programs' disk, outlives the executor.
   ScratchFile* scratch = nullptr;
 };

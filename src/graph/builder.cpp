@@ -150,7 +150,9 @@ Id Builder::linear(Id x, const LinearSpec& spec) {
 
 Id Builder::gelu(const std::string& name, Id x, GeluForm form) {
   const Id y = activation(name, graph_[x].type.shape);
-  emit(Gelu{x, y, form});
+  const bool in_product =
+      numerics_.gelu_in_product && numerics_.precision == DType::bf16 && form == GeluForm::tanh;
+  emit(Gelu{x, y, form, in_product});
   return y;
 }
 

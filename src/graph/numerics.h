@@ -23,6 +23,8 @@ struct Numerics {
   StateFormat state = StateFormat::exact;
   GradientFormat gradients = GradientFormat::f32;
   AttentionKernels attention = AttentionKernels::own;
+  // GELU (tanh, in bf16) is made where its product is stored, of what was not rounded yet.
+  bool gelu_in_product = false;
   double ema = 0;          // decay of the averaged weights; 0: none are kept
   bool dropout = false;    // the model's dropout is on: training
   std::uint64_t seed = 0;  // of dropout and stochastic rounding

@@ -168,6 +168,13 @@ AttentionKernels attention_of(const Config& config, bool gpu) {
   return config.data.documents == "join" ? AttentionKernels::library : AttentionKernels::own;
 }
 
+// A product that makes GELU saves a twentieth of an MLP's time, and costs that GELU's result is
+// kept where recompute is selective: too much for models that fill a GPU.
+bool gelu_in_product(const Config& config, bool gpu) {
+  constexpr std::int64_t most_parameters = 2'500'000'000;
+  return gpu && parameters_of(config.model) <= most_parameters;
+}
+
 Plan plan_of(const Config& config) {
   return with_places(config, [&] {
     std::vector<std::int64_t> sequences{config.batch.tokens / config.batch.sequence};
@@ -179,6 +186,7 @@ Plan plan_of(const Config& config) {
                         gpu ? gpu_tokens_at_once : cpu_tokens_at_once);
     plan.packed = !gpu;
     plan.numerics.attention = attention_of(config, gpu);
+    plan.numerics.gelu_in_product = gelu_in_product(config, gpu);
     parse_homes(plan.homes, static_cast<int>(config.model.layers));  // refuses what is none
     return plan;
   });

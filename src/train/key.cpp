@@ -11,9 +11,10 @@ namespace {
 using Lines = std::map<std::string, std::string>;
 
 constexpr std::string_view separator = " = ";
-// What a device decides, whatever the options are.
-constexpr const char* device_keys[] = {"backend", "fusions", "run.isa"};
-constexpr const char* fact_keys[] = {"backend", "data.checksum", "formats", "fusions"};
+// What a device decides, unless an option was set.
+constexpr const char* device_keys[] = {"backend", "fusions", "plan.attention", "run.isa"};
+constexpr const char* fact_keys[] = {"algorithms", "backend", "data.checksum", "formats",
+                                     "fusions"};
 
 Lines lines_of(std::string_view text) {
   Lines lines;
@@ -43,6 +44,7 @@ std::string NumericsKey::hash() const { return hex64(hash64(text)); }
 NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
   Config copy = config;
   Lines lines = lines_of(table_of(copy).numerics_text());
+  if (!facts.algorithms.empty()) lines["algorithms"] = quoted(facts.algorithms);
   lines["backend"] = quoted(facts.backend);
   lines["data.checksum"] = quoted(facts.data);
   lines["formats"] = quoted(facts.formats);
@@ -89,8 +91,8 @@ std::string take_other_device(std::string_view was, std::string_view now,
   });
   return fmt::format(
       "this run goes on on another device: {} {}, until now {} {}; from here on its numbers may "
-      "differ in their last bits, and the key is {:016x}, no more {:016x}",
-      backend, model, old_backend, old_model, hash64(now), hash64(was));
+      "differ in their last bits, and its key is a new one",
+      backend, model, old_backend, old_model);
 }
 
 std::vector<std::string> parse_accepted(std::string_view names) {

@@ -46,12 +46,13 @@ TEST(Key, is_sorted_lines_of_what_was_resolved) {
 
 TEST(Key, free_options_leave_it_alone) {
   const NumericsKey key = key_of(with({}));
-  for (const char* text :
-       {"data.train=x", "data.validation=y", "run.threads=3", "run.validate_every=1",
-        "run.validate_tokens=1", "run.save_every=1", "run.sample_every=1", "run.sample_prompt=x",
-        "run.sample_tokens=1", "run.keep_last=1", "run.log_hashes=true", "run.poison=true",
-        "run.name=x", "plan.device=cpu", "plan.recompute=block", "plan.micro_batch=2",
-        "plan.head_chunk=4096", "plan.stash=spilled", "plan.blobs=parts"})
+  for (const char* text : {"data.train=x",         "data.validation=y",     "run.threads=3",
+                           "run.validate_every=1", "run.validate_tokens=1", "run.save_every=1",
+                           "run.sample_every=1",   "run.sample_prompt=x",   "run.sample_tokens=1",
+                           "run.keep_last=1",      "run.log_hashes=true",   "run.poison=true",
+                           "run.eager=true",       "run.sync=true",         "run.name=x",
+                           "plan.device=cpu",      "plan.recompute=block",  "plan.micro_batch=2",
+                           "plan.head_chunk=4096", "plan.stash=spilled",    "plan.blobs=parts"})
     EXPECT_EQ(key_of(with({text})).text, key.text) << text;
   // What the instruction set decides when it is left to: the precision.
   EXPECT_EQ(key_of(with({"plan.precision=float32", "run.isa=portable"})).text,
@@ -68,6 +69,9 @@ TEST(Key, numerics_options_change_it) {
     EXPECT_NE(key_of(with({text})).hash(), key.hash()) << text;
   }
   KeyFacts facts = facts_of(with({}));
+  facts.algorithms = "0123456789abcdef";
+  EXPECT_NE(numerics_key(with({}), facts).text, key.text);
+  facts = facts_of(with({}));
   facts.isa = "avx2";
   EXPECT_NE(numerics_key(with({}), facts).hash(), key.hash());
   facts = facts_of(with({}));

@@ -1,11 +1,13 @@
 #include "train/run.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "backend/cpu/host.h"
 #include "core/file.h"
 #include "graph/fusion.h"
 #include "planner/simulate.h"
+#include "train/algorithms.h"
 #include "train/assembly.h"
 #include "train/attention.h"
 #include "train/device.h"
@@ -58,13 +60,15 @@ struct Data {
   TokenizerPtr tokenizer;  // null: raw ids
 };
 
-NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, const Device& device) {
+NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, const Device& device,
+                   const std::string& algorithms = {}) {
   KeyFacts facts;
   facts.backend = device.backend();
   facts.isa = device.model();
   facts.data = data.train.checksum();
   if (data.train.tokenizer()) facts.data += " " + data.train.tokenizer()->hash;
-  facts.fusions = fusion_set();
+  facts.fusions = fusion_set(device.is_gpu(), plan.numerics.gelu_in_product);
+  facts.algorithms = algorithms;
   facts.formats = "exact 1, compact 1, int8 1, philox 1";
   facts.plan = plan;
   return numerics_key(config, facts);
@@ -238,6 +242,8 @@ struct Watchers {
            const std::shared_ptr<const ProgramSet>& programs) {
     const Config& config = request.config;
     options.poison = config.run.poison;
+    options.eager = config.run.eager;
+    options.sync = config.run.sync;
     if (config.run.log_hashes)
       options.observer =
           &hashes.emplace((files.folder() / "hashes.jsonl").string(), programs, files.step());
@@ -285,6 +291,45 @@ std::unique_ptr<ScratchFile> take_scratch(const std::string& folder, const Progr
   return out;
 }
 
+std::optional<AlgorithmTable> given_algorithms(const TrainRequest& request, bool used) {
+  if (request.algorithms.empty()) return {};
+  AlgorithmTable out = load_algorithms(request.algorithms);
+  require(used, [&] {
+    return Error(Exit::usage, {"a table of algorithms is for a GPU",
+                               "--algorithms",
+                               "a run on a GPU",
+                               "one on the CPU",
+                               {"plan.device = \"cuda:0\""}});
+  });
+  return out;
+}
+
+// Of a backend whose products a library runs; none otherwise.
+std::optional<SettledAlgorithms> algorithms_of(const TrainRequest& request, Backend& backend,
+                                               const ProgramSet& programs, const RunFiles& files) {
+  ProductTuner* const tuner = backend.tuner();
+  AlgorithmSources sources;
+  sources.given = given_algorithms(request, tuner != nullptr);
+  if (tuner == nullptr) return {};
+  const std::vector<std::string>& changes = request.accepted_changes;
+  sources.run = kept_algorithms(files.folder());
+  sources.given_file = request.algorithms;
+  sources.accepted = std::find(changes.begin(), changes.end(), "algorithms") != changes.end();
+  sources.cache_file = request.algorithms_file;
+  return settle_algorithms(*tuner, training_products(*tuner, programs), sources);
+}
+
+std::string headline(const Config& config, const Plan& plan, const Device& device,
+                     const NumericsKey& key, const ProgramSet& programs, const RunFiles& files,
+                     std::int64_t bytes) {
+  return fmt::format(
+      "sluice: {} in {} | key {} | {} parameters | {} | {} micro-batches of {} x {} | {} | "
+      "{:.2f} GiB planned",
+      config.run.name, files.folder().string(), key.hash(), programs.model->parameters(),
+      steps_text(length_of(config)), plan.micro_batches, plan.micro_batch, config.batch.sequence,
+      device.text(), static_cast<double>(bytes) / (1 << 30));
+}
+
 }  // namespace
 
 Exit train(const TrainRequest& request) {
@@ -299,8 +344,8 @@ Exit train(const TrainRequest& request) {
   const auto [config, plan, messages] = decide(request, folder, planned_on, device);
   const TrainingBatches batches(data.train, data.rows(config),
                                 static_cast<std::uint64_t>(config.run.seed));
-  const NumericsKey key = key_of(config, data, plan, device);
-  RunFiles files(folder, key, request.accepted_changes, request.resume);
+  RunFiles files(folder, key_of(config, data, plan, device), request.accepted_changes,
+                 request.resume);
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, device.workers()));
 
@@ -310,19 +355,19 @@ Exit train(const TrainRequest& request) {
   const std::string scratch_at = scratch_folder(config, files);
   require_room(config, device, memory, disk_use(config, *programs), scratch_at, files);
   const std::unique_ptr<Backend> backend = device.take();
+  const auto algorithms = algorithms_of(request, *backend, *programs, files);
+  const NumericsKey key =
+      key_of(config, data, plan, device, algorithms ? algorithms->table.hash() : std::string());
   files.open(request.config, key, plan_file(config, plan, planned_on), *request.faults);
+  if (algorithms) keep_algorithms(files.folder(), algorithms->table);
   const RunLength length = length_of(config);
   const Peak peak = peak_of(request, plan, here.measured, device);
   MetricsLog log((files.folder() / "metrics.jsonl").string(),
                  metrics_options(request, length.steps, peak.flops));
-  log.say(fmt::format(
-      "sluice: {} in {} | key {} | {} parameters | {} | {} micro-batches of {} x {} | {} | "
-      "{:.2f} GiB planned",
-      config.run.name, files.folder().string(), key.hash(), programs->model->parameters(),
-      steps_text(length), plan.micro_batches, plan.micro_batch, config.batch.sequence,
-      device.text(), static_cast<double>(memory.total) / (1 << 30)));
+  log.say(headline(config, plan, device, key, *programs, files, memory.total));
   say_start(log, peak, config, plan, device, files);
   say(log, messages);
+  if (algorithms) say(log, algorithms->messages);
 
   Watchers watchers(request, files, programs);
   const auto scratch = take_scratch(scratch_at, *programs, *request.faults, log);

@@ -2,6 +2,7 @@
 
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/ops/ops.h"
+#include "backend/cuda/tuning.h"
 
 namespace sluice {
 namespace {
@@ -107,7 +108,7 @@ CudaBackend::~CudaBackend() {
 }
 
 std::byte* CudaBackend::take(std::int64_t bytes) {
-  use();
+  select();
   device_.reserve(device_.size() + 1);
   void* data = nullptr;
   const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
@@ -129,7 +130,7 @@ std::byte* CudaBackend::take(std::int64_t bytes) {
 }
 
 std::byte* CudaBackend::take_host(std::int64_t bytes) {
-  use();
+  select();
   host_.reserve(host_.size() + 1);
   void* data = nullptr;
   const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
@@ -146,20 +147,80 @@ void CudaBackend::prepare(const Op& op, const Frame& frame) {
 }
 
 void CudaBackend::run(const Op& op, const Frame& frame) {
-  use();
+  select();
   std::visit([&](const auto& one) { sluice::run(*this, frame, one); }, op);
   check_cuda(cudaGetLastError(), name_of(op));
 }
 
+void CudaBackend::record() {
+  select();
+  check_cuda(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal),
+             "keeping a stretch of work");
+}
+
+int CudaBackend::recorded() {
+  select();
+  kept_.emplace_back(stream());
+  return static_cast<int>(kept_.size()) - 1;
+}
+
+void CudaBackend::abandon() {
+  cudaGraph_t graph = nullptr;
+  (void)cudaStreamEndCapture(stream(), &graph);
+  if (graph != nullptr) (void)cudaGraphDestroy(graph);
+  (void)cudaGetLastError();
+}
+
+void CudaBackend::replay(int number) {
+  select();
+  kept_[static_cast<std::size_t>(number)].launch(stream());
+}
+
+AlgorithmTable CudaBackend::machine() const {
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDeviceProperties(&properties, index_), "looking at the GPU");
+  return {properties.name, products_.version(), {}};
+}
+
+// Kernels of a product's op go into a capture that is thrown away.
+std::vector<ProductShape> CudaBackend::products_of(const Op& op, const Frame& frame) {
+  std::vector<ProductShape> out;
+  const auto multiplies = [](const auto& one) {
+    using T = std::decay_t<decltype(one)>;
+    return std::is_same_v<T, Linear> || std::is_same_v<T, LinearGelu> ||
+           std::is_same_v<T, LinearGradInput> || std::is_same_v<T, LinearGeluGrad> ||
+           std::is_same_v<T, LinearGradWeight> || std::is_same_v<T, HeadLoss>;
+  };
+  if (!std::visit(multiplies, op)) return out;
+  select();
+  check_cuda(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), "listing");
+  listed_ = &out;
+  std::exception_ptr failed;
+  try {
+    std::visit([&](const auto& one) { sluice::run(*this, frame, one); }, op);
+  } catch (...) {
+    failed = std::current_exception();
+  }
+  listed_ = nullptr;
+  abandon();
+  if (failed) std::rethrow_exception(failed);
+  return out;
+}
+
+TunedProduct CudaBackend::tune(const ProductShape& shape) {
+  select();
+  return sluice::tune(products_, stream(), workspace_, shape);
+}
+
 void CudaBackend::copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) {
-  use();
+  select();
   const auto size = static_cast<std::size_t>(bytes);
   check_cuda(cudaMemcpyAsync(device, host, size, cudaMemcpyHostToDevice, in_.get()), "copying in");
   check_cuda(cudaStreamSynchronize(in_.get()), "copying in");
 }
 
 void CudaBackend::copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) {
-  use();
+  select();
   const auto size = static_cast<std::size_t>(bytes);
   check_cuda(cudaMemcpyAsync(host, device, size, cudaMemcpyDeviceToHost, out_.get()),
              "copying out");
@@ -167,13 +228,13 @@ void CudaBackend::copy_out(std::byte* host, const std::byte* device, std::int64_
 }
 
 void CudaBackend::copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) {
-  use();
+  select();
   const auto size = static_cast<std::size_t>(bytes);
   check_cuda(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream()), "copying within");
 }
 
 void CudaBackend::finish() {
-  use();
+  select();
   check_cuda(cudaStreamSynchronize(stream()), "waiting");
   require_good();
 }
@@ -208,7 +269,7 @@ void CudaBackend::require_good() {
 }
 
 void CudaBackend::then(Done done, void* with) {
-  use();
+  select();
   const std::int64_t ticket = asked_.load(std::memory_order_relaxed);
   for (std::int64_t now = answered_.load(); ticket - now >= room; now = answered_.load())
     answered_.wait(now);

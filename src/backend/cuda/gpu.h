@@ -14,10 +14,11 @@
 #include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/runtime.h"
+#include "backend/tuner.h"
 
 namespace sluice {
 
-class CudaBackend final : public Backend {
+class CudaBackend final : public Backend, public ProductTuner {
  public:
   explicit CudaBackend(int index);
   ~CudaBackend() override;
@@ -33,6 +34,17 @@ class CudaBackend final : public Backend {
   void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override;
   void then(Done done, void* with) override;
   void finish() override;
+  bool records() const override { return true; }
+  void record() override;
+  int recorded() override;
+  void abandon() override;
+  void replay(int number) override;
+  ProductTuner* tuner() override { return this; }
+
+  AlgorithmTable machine() const override;
+  std::vector<ProductShape> products_of(const Op& op, const Frame& frame) override;
+  TunedProduct tune(const ProductShape& shape) override;
+  void use(const AlgorithmTable& table) override { products_.use(table); }
 
   // For the launchers of cuda/ops.
   cudaStream_t stream() const { return compute_.get(); }
@@ -42,7 +54,13 @@ class CudaBackend final : public Backend {
     require_scratch(count * static_cast<std::int64_t>(sizeof(T)));
     return reinterpret_cast<T*>(scratch_);
   }
-  void multiply(const gpu::Gemm& g) { products_.run(stream(), workspace_, g); }
+  void multiply(const Product& product) {
+    if (listed_ != nullptr) return listed_->push_back(shape_of(product));
+    products_.run(stream(), workspace_, product);
+  }
+  void multiply(const gpu::Gemm& g) { multiply(Product{g}); }
+  // Whether cuBLASLt has an algorithm for a product, its epilogue included.
+  bool has(const Product& product) { return products_.has(shape_of(product)); }
   // Loaded when it is first asked for; throws as it does.
   CudnnAttention& cudnn() {
     if (!cudnn_) cudnn_ = std::make_unique<CudnnAttention>();
@@ -58,7 +76,7 @@ class CudaBackend final : public Backend {
     Done done = nullptr;
     void* with = nullptr;
   };
-  void use() const { check_cuda(cudaSetDevice(index_), "choosing the GPU"); }
+  void select() const { check_cuda(cudaSetDevice(index_), "choosing the GPU"); }
   static void require_scratch(std::int64_t bytes);
   void require_good();
   void complete();  // the thread that waits
@@ -66,7 +84,9 @@ class CudaBackend final : public Backend {
   int index_;
   Products products_;
   std::unique_ptr<CudnnAttention> cudnn_;
+  std::vector<ProductShape>* listed_ = nullptr;  // products are only written down
   CudaStream compute_, in_, out_;
+  std::vector<CudaGraph> kept_;
   std::vector<void*> device_, host_;
   std::byte *scratch_ = nullptr, *workspace_ = nullptr;
   int* bad_ = nullptr;

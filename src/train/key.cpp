@@ -55,7 +55,10 @@ NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
       quoted(facts.plan.numerics.precision == DType::bf16 ? "bf16" : "float32");
   lines["plan.state"] = quoted(std::string(name_of(facts.plan.numerics.state)));
   lines["plan.gradients"] = quoted(std::string(name_of(facts.plan.numerics.gradients)));
-  lines["plan.attention"] = quoted(std::string(name_of(facts.plan.numerics.attention)));
+  // A CPU has one, as it had before there was a choice.
+  lines.erase("plan.attention");
+  if (facts.backend != "cpu")
+    lines["plan.attention"] = quoted(std::string(name_of(facts.plan.numerics.attention)));
   lines["plan.head_chunk"] = fmt::format("{}", facts.plan.head_chunk);
   NumericsKey key;
   for (const auto& [name, value] : lines)

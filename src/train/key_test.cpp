@@ -81,18 +81,22 @@ TEST(Key, numerics_options_change_it) {
 
 TEST(Key, has_the_attention_of_a_gpu) {
   const auto line = [](std::vector<std::string> options) {
-    const std::string text = key_of(with(std::move(options))).text;
+    options.emplace_back("plan.device=cuda:0");
+    const Config config = with(options);
+    KeyFacts facts = facts_of(config);
+    facts.backend = "cuda";
+    const std::string text = numerics_key(config, facts).text;
     const std::size_t at = text.find("plan.attention");
     return text.substr(at, text.find('\n', at) - at);
   };
-  EXPECT_EQ(line({}), "plan.attention = \"own\"");  // a CPU has no other
-  EXPECT_EQ(line({"plan.attention=cudnn"}), "plan.attention = \"own\"");
-  EXPECT_EQ(line({"plan.device=cuda:0"}), "plan.attention = \"cudnn\"");
-  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn"}), "plan.attention = \"cudnn\"");
-  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=own"}), "plan.attention = \"own\"");
-  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn-unordered"}),
-            "plan.attention = \"cudnn-unordered\"");
-  EXPECT_EQ(line({"plan.device=cuda:0", "data.documents=separate"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.attention=cudnn"}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.attention=own"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({"plan.attention=cudnn-unordered"}), "plan.attention = \"cudnn-unordered\"");
+  EXPECT_EQ(line({"data.documents=separate"}), "plan.attention = \"own\"");
+  // A CPU has no other, and its keys are those of before there was one.
+  EXPECT_EQ(key_of(with({})).text.find("plan.attention"), std::string::npos);
+  EXPECT_EQ(key_of(with({"plan.attention=cudnn"})).text, key_of(with({})).text);
 }
 
 TEST(Key, the_saved_config_reproduces_it) {

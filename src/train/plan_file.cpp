@@ -102,9 +102,12 @@ void require_version(const PlanFile& file, const std::string& name) {
   });
 }
 
+// What files of before it was there do without.
+bool came_later(std::string_view key) { return key == "plan.blobs" || key == "plan.attention"; }
+
 void require_whole(const OptionTable& table, const std::string& name) {
   for (const Option& option : table.options())
-    require(table.was_set(option.key) || option.key == "plan.blobs", [&] {
+    require(table.was_set(option.key) || came_later(option.key), [&] {
       return Error(Exit::usage, {fmt::format("the plan file does not say {}", option.key),
                                  name,
                                  fmt::format("{} = {}", option.key, option.type_text()),
@@ -201,6 +204,10 @@ PlanFile parse_plan_file(std::string_view text, const std::string& name) {
   if (!table.was_set("plan.blobs")) {  // of before blocks could be cut
     out.plan.blobs = name_of(Blobs::layer);
     out.places["plan.blobs"] = name;
+  }
+  if (!table.was_set("plan.attention")) {  // of before there was another
+    out.plan.attention = name_of(AttentionKernels::own);
+    out.places["plan.attention"] = name;
   }
   require_whole(table, name);
   return out;

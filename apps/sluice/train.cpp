@@ -11,7 +11,7 @@ namespace {
 
 struct Options {
   std::string config, out, change, machine, plan, resume = "auto";
-  bool list = false, log_hashes = false;
+  bool list = false, log_hashes = false, eager = false, sync = false;
   std::int64_t trace = 0;
 };
 
@@ -63,6 +63,8 @@ int run(const Options& options, Context& context) {
   }
   std::vector<std::string> overrides = context.overrides;
   if (options.log_hashes) overrides.push_back("run.log_hashes=true");
+  if (options.eager) overrides.push_back("run.eager=true");
+  if (options.sync) overrides.push_back("run.sync=true");
   apply_overrides(request.config, overrides);
   request.out = options.out;
   if (!options.change.empty()) request.accepted_changes = parse_accepted(options.change);
@@ -99,6 +101,8 @@ void add_train(CLI::App& app, Context& context) {
       ->type_name("FILE");
   add_plan_option(*command, o->plan);
   command->add_flag("--log-hashes", o->log_hashes, "for sluice diff: a hash of every tensor");
+  command->add_flag("--eager", o->eager, "on a GPU, launch every kernel by itself");
+  command->add_flag("--sync", o->sync, "on a GPU, wait after every op: an error then names it");
   command
       ->add_option("--trace", o->trace,
                    "record N steady steps in the run's trace.json, for ui.perfetto.dev")

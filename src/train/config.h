@@ -46,6 +46,8 @@ struct RunConfig {
   std::int64_t sample_tokens = 64;
   bool log_hashes = false;
   bool poison = false;
+  bool eager = false;
+  bool sync = false;
   std::string name;  // empty in a file: the file's name without ".toml"
 };
 

@@ -13,6 +13,7 @@
 #include "backend/backend.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/runtime.h"
+#include "backend/cuda/stamps.h"
 
 namespace sluice {
 
@@ -31,6 +32,8 @@ class CudaBackend final : public Backend {
   void copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) override;
   void then(Done done, void* with) override;
   void finish() override;
+  std::int64_t stamp() override { return use(), stamps_.put(stream()); }
+  std::int64_t stamped(std::int64_t look) const override { return use(), stamps_.time_of(look); }
 
   // For the launchers of cuda/ops.
   cudaStream_t stream() const { return compute_.get(); }
@@ -59,6 +62,7 @@ class CudaBackend final : public Backend {
   int index_;
   Products products_;
   CudaStream compute_, in_, out_;
+  CudaStamps stamps_;
   std::vector<void*> device_, host_;
   std::byte *scratch_ = nullptr, *workspace_ = nullptr;
   int* bad_ = nullptr;

@@ -40,6 +40,7 @@ void add_inspect(CLI::App& app, Context& context);
 void add_verify(CLI::App& app, Context& context);
 void add_diff(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
+void add_bench(CLI::App& app, Context& context);
 
 // Thrown when stdout's reader has gone: the command ends quietly, as one killed by SIGPIPE.
 struct OutputClosed {};

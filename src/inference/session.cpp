@@ -118,7 +118,8 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   const auto programs = std::make_shared<const ProgramSet>(build_programs(spec));
   const ProcessShape process = process_shape(*programs, threads, CpuBackend::scratch_bytes);
   const std::int64_t wanted =
-      gpu < 0 ? memory_bytes(*programs, process_bytes(process)).total : programs->memory.total();
+      gpu < 0 ? memory_bytes(*programs, process_bytes(process)).total
+              : memory_on_gpu(*programs, process_bytes(process), usual_cuda_rest).total;
   const std::int64_t available = gpu < 0 ? available_memory() : cuda_device(gpu).free;
   require(wanted <= available, [&] {
     return Error(Exit::memory, {"the model does not fit in memory",

@@ -42,7 +42,7 @@ void require_not_negative(std::int64_t value, const char* key) {
 
 void describe(OptionTable& table, PlanConfig& c) {
   table.add("plan.device", &c.device, Effect::free,
-            "what computes: cpu, or cuda:N, an NVIDIA GPU (auto: the CPU)");
+            "what computes: cpu, or cuda:N, an NVIDIA GPU (auto: the GPU if one can be used)");
   table
       .add("plan.micro_batch", &c.micro_batch, Effect::numerics,
            "sequences computed at once (auto: up to 2048 tokens)")

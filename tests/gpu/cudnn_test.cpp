@@ -105,12 +105,6 @@ class Cudnn : public testing::Test {
   }
 };
 
-std::vector<RefValue> expected_of(const OpCase& one) {
-  std::vector<RefValue> frame = one.frame;
-  reference(one.op, frame, one.first);
-  return frame;
-}
-
 // Errors of what a case writes, and whether they are those of bf16 and float32.
 std::string errors_of(const OpCase& one, const TestFrame& result,
                       std::span<const RefValue> expected, bool& close) {

@@ -170,12 +170,13 @@ TEST_P(GoldenBf16, WrongWeightsAreNotClose) {
     return beyond(c, forward_and_backward_errors(c, machine));
   };
   load(c, machine);
-  const std::span<std::byte> weight = machine.bytes(c.query_weight());
+  std::span<std::byte> weight = machine.bytes(c.query_weight());
   const auto row = weight.begin() + 2 * c.model.width;  // bytes of bf16
   std::swap_ranges(weight.begin(), row, row);
   EXPECT_FALSE(wrong().empty()) << "slices swapped";
 
   load(c, machine);
+  weight = machine.bytes(c.query_weight());
   for (std::size_t i = 0; i < weight.size() / 2; ++i) {
     bf16& value = reinterpret_cast<bf16*>(weight.data())[i];
     value = bf16(1.05f * static_cast<float>(value));

@@ -11,6 +11,8 @@ namespace {
 using Lines = std::map<std::string, std::string>;
 
 constexpr std::string_view separator = " = ";
+// What a device decides, whatever the options are.
+constexpr const char* device_keys[] = {"algorithms", "backend", "fusions", "run.isa"};
 constexpr const char* fact_keys[] = {"algorithms", "backend", "data.checksum", "formats",
                                      "fusions"};
 
@@ -69,6 +71,27 @@ std::vector<Change> compare_keys(std::string_view was, std::string_view now) {
   for (const auto& [key, change] : changes)
     if (change.was != change.now) out.push_back(change);
   return out;
+}
+
+std::string take_other_device(std::string_view was, std::string_view now,
+                              std::vector<Change>& changes) {
+  const Lines before = lines_of(was), after = lines_of(now);
+  const auto of = [](const Lines& lines, const char* key) {
+    const auto found = lines.find(key);
+    return found == lines.end() ? std::string("nothing") : found->second;
+  };
+  const std::string old_backend = of(before, "backend"), backend = of(after, "backend");
+  const std::string old_model = of(before, "run.isa"), model = of(after, "run.isa");
+  const bool other_gpu = backend == quoted("cuda") && old_model != model;
+  if (old_backend == backend && !other_gpu) return {};
+  std::erase_if(changes, [](const Change& change) {
+    return std::find(std::begin(device_keys), std::end(device_keys), change.key) !=
+           std::end(device_keys);
+  });
+  return fmt::format(
+      "this run goes on on another device: {} {}, until now {} {}; from here on its numbers may "
+      "differ in their last bits, and the key is {:016x}, no more {:016x}",
+      backend, model, old_backend, old_model, hash64(now), hash64(was));
 }
 
 std::vector<std::string> parse_accepted(std::string_view names) {

@@ -41,6 +41,13 @@ struct Change {
 // Lines that differ between two key texts, sorted by key.
 std::vector<Change> compare_keys(std::string_view was, std::string_view now);
 
+// What another device brings with it: a run may go on on another backend, or on another model of
+// GPU, unasked, though its numbers differ in their last bits from there on. Takes those changes out
+// of `changes` between two key texts and returns a line about them; empty when the device is the
+// same. Another instruction set of a CPU is a choice like any other, and remains.
+std::string take_other_device(std::string_view was, std::string_view now,
+                              std::vector<Change>& changes);
+
 // "a,b" of --change. Exit::usage for names that no option and no fact of the key has, for model.*
 // (another model is another run) and for batch.* (steps and cursor count in batches of one size).
 std::vector<std::string> parse_accepted(std::string_view names);

@@ -115,6 +115,36 @@ TEST(Key, changes_are_listed_old_and_new) {
   EXPECT_EQ(error_of([&] { require_accepted({}, {}, "runs/a"); }), "no error");
 }
 
+TEST(Key, another_device_is_no_change_that_is_asked_for) {
+  const Config config = with({});
+  KeyFacts facts = facts_of(config);
+  const auto on = [&](const char* backend, const char* model, const Config& asked) {
+    facts.backend = backend, facts.isa = model;
+    facts.fusions = facts.backend == "cpu" ? "a" : "a b";
+    return numerics_key(asked, facts).text;
+  };
+  const auto taken = [](const std::string& was, const std::string& now) {
+    std::vector<Change> changes = compare_keys(was, now);
+    const std::string said = take_other_device(was, now, changes);
+    std::string rest;
+    for (const Change& change : changes) rest += change.key + " ";
+    return std::pair(said, rest);
+  };
+  const std::string cpu = on("cpu", "avx512", config), gpu = on("cuda", "NVIDIA H200", config);
+  const auto [said, rest] = taken(cpu, gpu);
+  EXPECT_EQ(said.substr(0, said.find(';')),
+            "this run goes on on another device: \"cuda\" \"NVIDIA H200\", until now \"cpu\" "
+            "\"avx512\"");
+  EXPECT_EQ(rest, "");
+  EXPECT_EQ(taken(gpu, cpu).second, "");
+  EXPECT_EQ(taken(gpu, on("cuda", "NVIDIA H100", config)).second, "");
+  // What is no device's remains, and so do instruction sets; on the same device nothing is said.
+  EXPECT_EQ(taken(cpu, on("cuda", "NVIDIA H200", with({"optim.lr=1"}))).second, "optim.lr ");
+  EXPECT_EQ(taken(cpu, on("cpu", "avx2", config)),
+            std::pair(std::string(), std::string("run.isa ")));
+  EXPECT_EQ(taken(gpu, gpu).first, "");
+}
+
 TEST(Key, another_model_is_another_run) {
   const auto changes = compare_keys(key_of(with({})).text, key_of(with({"model.layers=3"})).text);
   EXPECT_EQ(error_of([&] { require_accepted(changes, {}, "runs/a"); }),

@@ -124,8 +124,10 @@ RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
   });
   // The key lies beside the config from the first moment on, so a run that never saved is known
   // too.
-  require_accepted(changes_between(read_file((folder_ / "key.txt").string()), key.text), accepted,
-                   folder_.string());
+  const std::string was = read_file((folder_ / "key.txt").string());
+  std::vector<Change> since = changes_between(was, key.text);
+  const std::string moved = take_other_device(was, key.text, since);
+  require_accepted(since, accepted, folder_.string());
   NewestVerified newest = newest_verified(folder_);
   for (const Report& problem : newest.skipped)
     messages_.push_back(fmt::format("skipped {}: {}", problem.where, problem.what));
@@ -136,6 +138,7 @@ RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
     report.tries = {"remove the checkpoints to begin anew"};
     throw Error(Exit::input, std::move(report));
   }
+  if (!moved.empty()) messages_.push_back(moved);
   if (!resumed_) return;
   // The checkpoint's own key tells since when: a change may have been accepted, and no step saved.
   std::vector<Change> changes = changes_between(resumed_->run.value("key", ""), key.text);

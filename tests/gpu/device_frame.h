@@ -2,6 +2,8 @@
 // and they come back, so that everything that is asked of a TestFrame can be asked afterwards.
 #pragma once
 
+#include <set>
+
 #include "backend/cpu/ops/test_frame.h"
 #include "backend/cuda/gpu.h"
 
@@ -13,9 +15,33 @@ class DeviceRoom {
   DeviceRoom(CudaBackend& gpu, std::int64_t bytes)
       : gpu_(gpu), data_(gpu.take(bytes)), bytes_(bytes) {}
 
-  // Runs `op` on copies of what `frame` holds, `times` times without a look in between.
+  // Runs `op` on copies of what `frame` holds, which come back into it.
   void run(const Op& op, TestFrame& frame, int layer = 0) {
-    constexpr std::int64_t guard = 256;
+    const std::vector<Piece> pieces = enqueue(op, frame, layer);
+    for (const Piece& one : pieces) gpu_.copy_out(one.host, one.device, one.bytes);
+  }
+  // The same without what comes back: the bytes of each value that was written, guards and all.
+  std::vector<std::string> written(const OpCase& one, TestFrame& frame) {
+    std::vector<std::string> out;
+    std::set<std::byte*> wanted;
+    for (const Id id : written_by(one.op))
+      wanted.insert(static_cast<std::byte*>(frame.frame()[id].raw()) - guard);
+    for (const Piece& piece : enqueue(one.op, frame, 0)) {
+      if (!wanted.contains(piece.host)) continue;
+      out.emplace_back(static_cast<std::size_t>(piece.bytes), '\0');
+      gpu_.copy_out(reinterpret_cast<std::byte*>(out.back().data()), piece.device, piece.bytes);
+    }
+    return out;
+  }
+
+ private:
+  static constexpr std::int64_t guard = 256;
+  struct Piece {
+    std::byte *host, *device;
+    std::int64_t bytes;
+  };
+
+  std::vector<Piece> enqueue(const Op& op, TestFrame& frame, int layer) {
     const Frame host = frame.frame();
     std::vector<Tensor> values;
     std::vector<Piece> pieces;
@@ -43,14 +69,9 @@ class DeviceRoom {
                   .first = host.first,
                   .layer = layer});
     gpu_.finish();
-    for (const Piece& one : pieces) gpu_.copy_out(one.host, one.device, one.bytes);
+    return pieces;
   }
 
- private:
-  struct Piece {
-    std::byte *host, *device;
-    std::int64_t bytes;
-  };
   CudaBackend& gpu_;
   std::byte* data_;
   std::int64_t bytes_;

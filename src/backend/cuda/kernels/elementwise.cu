@@ -9,27 +9,81 @@
 namespace sluice::gpu {
 namespace {
 
+// Each thread has `each` lots, a block apart, all of them on their way before the first is used:
+// a block that is whole asks nothing of its lots.
+constexpr int each = 4, map_threads = 256;
+constexpr std::int64_t of_block = std::int64_t{each} * map_threads * lot;
+template <bool whole, class T>
+__device__ inline void load_each(const T* from, std::int64_t n, std::int64_t first,
+                                 Lot (&to)[each]) {
+#pragma unroll
+  for (int k = 0; k < each; ++k) {
+    const std::int64_t i = first + k * map_threads * lot;
+    if constexpr (whole)
+      load_whole(from + i, to[k]);
+    else
+      to[k] = load_lot(from + i, static_cast<int>(max(0L, min(n - i, long{lot}))));
+  }
+}
+template <bool whole, class T>
+__device__ inline void store_each(T* to, std::int64_t n, std::int64_t first,
+                                  const Lot (&from)[each]) {
+#pragma unroll
+  for (int k = 0; k < each; ++k) {
+    const std::int64_t i = first + k * map_threads * lot;
+    if constexpr (whole)
+      store_whole(to + i, from[k]);
+    else
+      store_lot(to + i, from[k], static_cast<int>(max(0L, min(n - i, long{lot}))));
+  }
+}
+template <class F>
+__device__ inline void dealt(std::int64_t n, bool aligned, F f) {
+  const std::int64_t begin = blockIdx.x * of_block, first = begin + threadIdx.x * lot;
+  if (aligned && begin + of_block <= n)
+    f.template operator()<true>(first);
+  else
+    f.template operator()<false>(first);
+}
+unsigned map_blocks(std::int64_t n) { return static_cast<unsigned>((n + of_block - 1) / of_block); }
+
+template <class From, class To, class F>
+__global__ void __launch_bounds__(map_threads)
+    map_kernel(const From* x, To* y, std::int64_t n, F f) {
+  dealt(n, aligned(x) && aligned(y), [&]<bool whole>(std::int64_t first) {
+    Lot v[each];
+    load_each<whole>(x, n, first, v);
+#pragma unroll
+    for (Lot& one : v)
+#pragma unroll
+      for (float& number : one.x) number = f(number);
+    store_each<whole>(y, n, first, v);
+  });
+}
 // y = f(x), number by number.
 template <class From, class To, class F>
 void map(cudaStream_t s, const From* x, To* y, std::int64_t n, F f) {
-  for_lots(s, n, [=] __device__(std::int64_t i, int count) {
-    Lot v = load_lot(x + i, count);
-#pragma unroll
-    for (int j = 0; j < lot; ++j) v.x[j] = f(v.x[j]);
-    store_lot(y + i, v, count);
-  });
+  if (n > 0) map_kernel<<<map_blocks(n), map_threads, 0, s>>>(x, y, n, f);
 }
 
+template <class T, class F>
+__global__ void __launch_bounds__(map_threads)
+    map2_kernel(const T* a, const T* b, T* y, std::int64_t n, F f) {
+  dealt(n, aligned(a) && aligned(b) && aligned(y), [&]<bool whole>(std::int64_t first) {
+    Lot v[each], w[each];
+    load_each<whole>(a, n, first, v);
+    load_each<whole>(b, n, first, w);
+#pragma unroll
+    for (int k = 0; k < each; ++k)
+#pragma unroll
+      for (int j = 0; j < lot; ++j) v[k].x[j] = f(v[k].x[j], w[k].x[j]);
+    store_each<whole>(y, n, first, v);
+  });
+}
 // y = f(a, b)
 template <class T, class F>
 void map2(cudaStream_t s, const T* a, const T* b, T* y, std::int64_t n, F f) {
-  for_lots(s, n, [=] __device__(std::int64_t i, int count) {
-    Lot v = load_lot(a + i, count);
-    const Lot w = load_lot(b + i, count);
-#pragma unroll
-    for (int j = 0; j < lot; ++j) v.x[j] = f(v.x[j], w.x[j]);
-    store_lot(y + i, v, count);
-  });
+  if (n > 0) map2_kernel<<<map_blocks(n), map_threads, 0, s>>>(a, b, y, n, f);
 }
 
 // (Device lambdas may not stand inside generic ones, so each kernel is a function of its types.)
@@ -77,11 +131,14 @@ void cast_double(cudaStream_t s, Type from, const void* x, Type to, void* y, std
 
 template <bool exact, class T>
 void gelu_typed(cudaStream_t s, const T* x, T* y, std::int64_t n) {
-  map(s, x, y, n, [] __device__(float v) { return gelu_of<exact>(v); });
+  constexpr bool rough = sizeof(T) < sizeof(float);
+  map(s, x, y, n, [] __device__(float v) { return gelu_of<exact, rough>(v); });
 }
 template <bool exact, class T>
 void gelu_grad_typed(cudaStream_t s, const T* x, const T* dy, T* dx, std::int64_t n) {
-  map2(s, x, dy, dx, n, [] __device__(float v, float d) { return d * gelu_slope_of<exact>(v); });
+  constexpr bool rough = sizeof(T) < sizeof(float);
+  map2(s, x, dy, dx, n,
+       [] __device__(float v, float d) { return d * gelu_slope_of<exact, rough>(v); });
 }
 
 template <class T>
@@ -129,23 +186,25 @@ void round_bias_typed(cudaStream_t s, const float* x, const float* bias, T* y, s
 template <bool exact, class T>
 void bias_gelu_typed(cudaStream_t s, const float* x, const float* bias, T* h, T* y, std::int64_t n,
                      std::int64_t columns) {
+  constexpr bool rough = sizeof(T) < sizeof(float);
   for_lots(s, n, [=] __device__(std::int64_t i, int count) {
     Lot v = load_lot(x + i, count);
     add_bias(v, bias, i, columns);
     store_lot(h + i, v, count);
 #pragma unroll
-    for (int j = 0; j < lot; ++j) v.x[j] = gelu_of<exact>(kept(h, v.x[j]));
+    for (int j = 0; j < lot; ++j) v.x[j] = gelu_of<exact, rough>(kept(h, v.x[j]));
     store_lot(y + i, v, count);
   });
 }
 
 template <bool exact, class T>
 void gelu_slope_typed(cudaStream_t s, const float* x, const T* h, T* dh, std::int64_t n) {
+  constexpr bool rough = sizeof(T) < sizeof(float);
   for_lots(s, n, [=] __device__(std::int64_t i, int count) {
     Lot v = load_lot(x + i, count);
     const Lot at = load_lot(h + i, count);
 #pragma unroll
-    for (int j = 0; j < lot; ++j) v.x[j] = kept(dh, v.x[j]) * gelu_slope_of<exact>(at.x[j]);
+    for (int j = 0; j < lot; ++j) v.x[j] = kept(dh, v.x[j]) * gelu_slope_of<exact, rough>(at.x[j]);
     store_lot(dh + i, v, count);
   });
 }

@@ -1,10 +1,11 @@
 // Embed moves M rows: 2 M D numbers. EmbedGrad reads M D numbers of dy and updates the rows that
 // occur, and clears the table (4 V D bytes) in the first micro-batch: limit of both, those bytes
-// over the memory bandwidth. A row that occurs c times is a chain of c dependent loads.
+// over the memory bandwidth.
 //
 // The gradient's sum has one order: tokens ascending for every row, as on the CPU, so that its
-// bits are the CPU's. Each token finds the next token of its row by looking forward (about one
-// batch's ids in the worst case, a few for common rows); the first token of a row then walks them.
+// bits are the CPU's. Tokens are sorted by row first: how often each row occurs, where its tokens
+// begin, the tokens put there in an order of chance, and then each at its rank among them. The
+// first token of a row adds all of them, whose numbers are on their way eight at a time.
 #include "backend/cuda/kernels/common.cuh"
 
 namespace sluice::gpu {
@@ -27,41 +28,95 @@ __global__ void embed_kernel(const std::int32_t* ids, std::int64_t rows, const W
     y[token * words + i] = table[row * words + i];
 }
 
-// next[t] = the next token of t's row, 0 if none; led[t] = 1 if there was one before.
-__global__ void link_kernel(const std::int32_t* ids, int tokens, int* next, int* led) {
-  constexpr int tile = 256;
-  __shared__ std::int32_t later[tile];
-  const int t = blockIdx.x * tile + threadIdx.x;
-  const std::int32_t id = t < tokens ? ids[t] : -1;
-  int found = t < tokens ? 0 : 1;
-  for (int begin = blockIdx.x * tile; begin < tokens; begin += tile) {
-    const int mine = begin + threadIdx.x;
-    later[threadIdx.x] = mine < tokens ? ids[mine] : -1;
-    __syncthreads();
-    const int end = min(tile, tokens - begin);
-    for (int i = max(0, t + 1 - begin); found == 0 && i < end; ++i)
-      if (later[i] == id) found = begin + i;
-    if (__syncthreads_and(found != 0)) break;
-  }
-  if (t >= tokens) return;
-  next[t] = found;
-  if (found != 0) led[found] = 1;
+// What EmbedGrad keeps in scratch: per row how many tokens it has, which becomes where they end;
+// the tokens row by row, in an order of chance and in theirs.
+struct Sorted {
+  int *ends, *loose, *tokens;
+};
+
+__global__ void count_kernel(const std::int32_t* ids, int tokens, std::int64_t rows, int* counts,
+                             int* bad) {
+  const int t = blockIdx.x * blockDim.x + threadIdx.x;
+  if (t < tokens) atomicAdd(counts + row_of(ids[t], rows, t, bad), 1);
 }
 
-template <class T>
-__global__ void sum_kernel(const std::int32_t* ids, std::int64_t rows, const T* dy, float* dtable,
-                           std::int64_t width, const int* next, const int* led, int* bad) {
-  const std::int64_t first = blockIdx.x;
-  if (led[first] != 0) return;
-  const std::int64_t row = row_of(ids[first], rows, first, bad);
-  for (std::int64_t column = threadIdx.x; column < width; column += blockDim.x) {
-    float sum = dtable[row * width + column];
-    std::int64_t token = first;
-    do {
-      sum += load(dy + token * width + column);
-      token = next[token];
-    } while (token != 0);
-    dtable[row * width + column] = sum;
+// counts becomes where each row's tokens begin: one block, a stretch of rows to a thread.
+__global__ void __launch_bounds__(1024) begin_kernel(int* counts, std::int64_t rows) {
+  __shared__ int room[1024];
+  const std::int64_t size = (rows + 1023) / 1024;
+  const std::int64_t first = threadIdx.x * size, last = min(rows, first + size);
+  int sum = 0;
+  for (std::int64_t i = first; i < last; ++i) sum += counts[i];
+  room[threadIdx.x] = sum;
+  __syncthreads();
+  for (int step = 1; step < 1024; step *= 2) {
+    const int before = static_cast<int>(threadIdx.x) < step ? 0 : room[threadIdx.x - step];
+    __syncthreads();
+    room[threadIdx.x] += before;
+    __syncthreads();
+  }
+  int at = room[threadIdx.x] - sum;
+  for (std::int64_t i = first; i < last; ++i) {
+    const int count = counts[i];
+    counts[i] = at;
+    at += count;
+  }
+}
+
+// Afterwards each row's number is where its tokens end.
+__global__ void place_kernel(const std::int32_t* ids, int tokens, std::int64_t rows, Sorted to) {
+  const int t = blockIdx.x * blockDim.x + threadIdx.x;
+  if (t >= tokens) return;
+  const std::int32_t id = 0 <= ids[t] && ids[t] < rows ? ids[t] : 0;
+  to.loose[atomicAdd(to.ends + id, 1)] = t;
+}
+
+__global__ void rank_kernel(const std::int32_t* ids, int tokens, std::int64_t rows, Sorted to) {
+  const int t = blockIdx.x * blockDim.x + threadIdx.x;
+  if (t >= tokens) return;
+  const std::int32_t id = 0 <= ids[t] && ids[t] < rows ? ids[t] : 0;
+  const int begin = id == 0 ? 0 : to.ends[id - 1], end = to.ends[id];
+  int rank = 0;
+#pragma unroll 4
+  for (int i = begin; i < end; ++i) rank += to.loose[i] < t ? 1 : 0;
+  to.tokens[begin + rank] = t;
+}
+
+// A block to each place among the sorted tokens; those that begin a row have work. `whole`: rows
+// are whole lots.
+template <bool whole, class T>
+__global__ void __launch_bounds__(128)
+    sum_kernel(const std::int32_t* ids, std::int64_t rows, const T* dy, float* dtable,
+               std::int64_t width, Sorted from) {
+  const int place = blockIdx.x;
+  const std::int32_t found = ids[from.tokens[place]];
+  const std::int64_t row = 0 <= found && found < rows ? found : 0;
+  if (place != (row == 0 ? 0 : from.ends[row - 1])) return;
+  const int end = from.ends[row];
+  constexpr int ahead = 8;
+  for (std::int64_t column = threadIdx.x * lot; column < width; column += 128 * lot) {
+    const int count = whole ? lot : static_cast<int>(min(width - column, long{lot}));
+    float* const to = dtable + row * width + column;
+    Lot sum = load_lot(to, count);
+    for (int i = place; i < end; i += ahead) {
+      Lot x[ahead];
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        const T* const at =
+            dy + static_cast<std::int64_t>(from.tokens[min(i + k, end - 1)]) * width + column;
+        if constexpr (whole)
+          load_whole(at, x[k]);
+        else
+          x[k] = load_lot(at, count);
+      }
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        if (i + k >= end) break;
+#pragma unroll
+        for (int j = 0; j < lot; ++j) sum.x[j] += x[k].x[j];
+      }
+    }
+    store_lot(to, sum, count);
   }
 }
 
@@ -81,16 +136,21 @@ void embed(cudaStream_t s, const std::int32_t* ids, std::int64_t tokens, std::in
 
 void embed_grad(cudaStream_t s, Type type, const std::int32_t* ids, std::int64_t tokens,
                 std::int64_t rows, const void* dy, float* dtable, std::int64_t width, bool clear,
-                int* links, int* bad) {
-  int* const next = links;
-  int* const led = links + tokens;
+                int* scratch, int* bad) {
+  const Sorted sorted{scratch, scratch + rows, scratch + rows + tokens};
   if (clear) cudaMemsetAsync(dtable, 0, static_cast<std::size_t>(rows * width) * 4, s);
-  cudaMemsetAsync(led, 0, static_cast<std::size_t>(tokens) * sizeof(int), s);
+  cudaMemsetAsync(sorted.ends, 0, static_cast<std::size_t>(rows) * sizeof(int), s);
   const auto grid = static_cast<unsigned>((tokens + 255) / 256);
-  link_kernel<<<grid, 256, 0, s>>>(ids, static_cast<int>(tokens), next, led);
+  const int count = static_cast<int>(tokens);
+  count_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted.ends, bad);
+  begin_kernel<<<1, 1024, 0, s>>>(sorted.ends, rows);
+  place_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted);
+  rank_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted);
+  const auto blocks = static_cast<unsigned>(tokens);
   with_type(type, [&]<class T>(T*) {
-    sum_kernel<<<static_cast<unsigned>(tokens), 256, 0, s>>>(ids, rows, static_cast<const T*>(dy),
-                                                             dtable, width, next, led, bad);
+    const T* const from = static_cast<const T*>(dy);
+    const auto run = width % lot == 0 ? sum_kernel<true, T> : sum_kernel<false, T>;
+    run<<<blocks, 128, 0, s>>>(ids, rows, from, dtable, width, sorted);
   });
 }
 

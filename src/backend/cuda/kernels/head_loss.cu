@@ -11,24 +11,66 @@ namespace {
 
 constexpr int threads = 512;
 
-// Σ exp(x - largest), with its largest.
-struct Sum {
-  float largest = -INFINITY;
-  float sum = 0;
-  __device__ void add(float x) {
-    if (x > largest) {
-      sum = fmaf(sum, expf(largest - x), 1.0f);
-      largest = x;
-    } else {
-      sum += expf(x - largest);
+template <class T>
+__device__ inline float exponential(float x) {
+  if constexpr (sizeof(T) < sizeof(float)) return __expf(x);  // dlogits are rounded to bf16
+  return expf(x);
+}
+
+// Four neighbours' logits, the bias added; -inf from the vocabulary's end on.
+struct Logits {
+  const float *logits, *bias;
+  std::int64_t vocab;
+  __device__ float4 operator()(std::int64_t v) const {
+    float4 x = *reinterpret_cast<const float4*>(logits + v);  // rows are whole cache lines
+    if (bias != nullptr) {
+      const auto at = [this](std::int64_t i) { return i < vocab ? bias[i] : 0.0f; };
+      x.x += at(v), x.y += at(v + 1), x.z += at(v + 2), x.w += at(v + 3);
     }
+    if (v + 3 < vocab) return x;
+    if (v >= vocab) x.x = -INFINITY;
+    if (v + 1 >= vocab) x.y = -INFINITY;
+    if (v + 2 >= vocab) x.z = -INFINITY;
+    x.w = -INFINITY;
+    return x;
   }
 };
 
+// Σ exp(x - largest), with its largest.
 template <class T>
-__global__ void __launch_bounds__(threads) softmax_kernel(HeadChunk c, int* bad) {
+struct Sum {
+  float largest = -INFINITY;
+  float sum = 0;
+  template <int count>
+  __device__ void add(const float4 (&all)[count]) {
+    float most = largest;
+#pragma unroll
+    for (const float4& x : all) most = fmaxf(fmaxf(fmaxf(most, x.x), fmaxf(x.y, x.z)), x.w);
+    const float base = most == -INFINITY ? 0.0f : most;  // a NaN is not lost
+    sum *= exponential<T>(largest - base);
+    largest = most;
+#pragma unroll
+    for (const float4& x : all)
+      sum += (exponential<T>(x.x - base) + exponential<T>(x.y - base)) +
+             (exponential<T>(x.z - base) + exponential<T>(x.w - base));
+  }
+};
+
+__device__ inline void put(float* to, const float4& d) { *reinterpret_cast<float4*>(to) = d; }
+__device__ inline void put(bfloat* to, const float4& d) {
+  const auto two = [](float a, float b) {
+    return static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(a))) |
+           static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(b))) << 16;
+  };
+  *reinterpret_cast<uint2*>(to) = make_uint2(two(d.x, d.y), two(d.z, d.w));
+}
+
+// A whole number of fours is written, what is beyond c.rows into the line's padding.
+template <class T>
+__global__ void __launch_bounds__(threads, 2) softmax_kernel(HeadChunk c, int* bad) {
   __shared__ float float_room[33];
   __shared__ double room[33];
+  constexpr int each = 4, round = each * threads * 4;
   const std::int64_t token = blockIdx.x;
   float* const logits = c.logits + token * c.line;
   T* const dlogits = reinterpret_cast<T*>(logits);
@@ -37,14 +79,26 @@ __global__ void __launch_bounds__(threads) softmax_kernel(HeadChunk c, int* bad)
   const bool inside = 0 <= target && target < c.vocab;
   if (weight == 0 || !inside) {
     if (weight != 0 && threadIdx.x == 0) *bad = static_cast<int>(token + 1);
-    for (std::int64_t v = threadIdx.x; c.gradient && v < c.rows; v += threads)
-      store(dlogits + v, 0);
+    for (std::int64_t v = 4 * threadIdx.x; c.gradient && v < c.rows; v += 4 * threads)
+      put(dlogits + v, make_float4(0, 0, 0, 0));
     if (threadIdx.x == 0) c.nll[token] = 0;
     return;
   }
-  Sum mine;
-  for (std::int64_t v = threadIdx.x; v < c.vocab; v += threads)
-    mine.add(logits[v] + (c.bias == nullptr ? 0.0f : c.bias[v]));
+  const Logits at{logits, c.bias, c.vocab};
+  const float4 none = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+  const auto fetch = [&](std::int64_t begin, float4(&to)[each]) {
+#pragma unroll
+    for (int k = 0; k < each; ++k) {
+      const std::int64_t v = begin + (k * threads + threadIdx.x) * 4;
+      to[k] = v < c.vocab ? at(v) : none;
+    }
+  };
+  Sum<T> mine;
+  for (std::int64_t begin = 0; begin < c.vocab; begin += round) {
+    float4 x[each];
+    fetch(begin, x);
+    mine.add(x);
+  }
   const float largest =
       joined(mine.largest, float_room, [](float a, float b) { return fmaxf(a, b); });
   const double part =
@@ -57,16 +111,22 @@ __global__ void __launch_bounds__(threads) softmax_kernel(HeadChunk c, int* bad)
     c.nll[token] = static_cast<double>(largest) + log(sum) - static_cast<double>(at_target);
   if (!c.gradient) return;
   __syncthreads();  // nobody overwrites the target's logit before it was read
-  const auto inverse = static_cast<float>(1 / sum);
-  for (std::int64_t begin = 0; begin < c.rows; begin += threads) {
-    const std::int64_t v = begin + threadIdx.x;
-    float d = 0;
-    if (v < c.vocab) {
-      const float x = logits[v] + (c.bias == nullptr ? 0.0f : c.bias[v]);
-      d = weight * (expf(x - largest) * inverse - (v == target ? 1.0f : 0.0f));
-    }
+  const float factor = weight * static_cast<float>(1 / sum);
+  for (std::int64_t begin = 0; begin < c.rows; begin += round) {
+    float4 x[each];
+    fetch(begin, x);
     if constexpr (sizeof(T) < sizeof(float)) __syncthreads();
-    if (v < c.rows) store(dlogits + v, d);
+#pragma unroll
+    for (int k = 0; k < each; ++k) {
+      const std::int64_t v = begin + (k * threads + threadIdx.x) * 4;
+      if (v >= c.rows) continue;
+      const auto slope = [&](float logit, int j) {
+        const float p = factor * exponential<T>(logit - largest);
+        return v + j == target ? p - weight : p;
+      };
+      put(dlogits + v,
+          make_float4(slope(x[k].x, 0), slope(x[k].y, 1), slope(x[k].z, 2), slope(x[k].w, 3)));
+    }
   }
 }
 

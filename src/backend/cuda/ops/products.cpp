@@ -45,7 +45,8 @@ struct Affine {
   // number of 16 bytes it would round to bf16 before a kernel of its own adds the bias.
   bool make(CudaBackend& gpu, const Tensor& y, Epilogue epilogue, const float* bias,
             void* aux) const {
-    if (n % 8 != 0 || k % 8 != 0) return false;
+    constexpr std::int64_t most = std::int64_t{1} << 31;  // numbers: some algorithms lose more
+    if (n % 8 != 0 || k % 8 != 0 || m * std::max(n, k) >= most) return false;
     if (epilogue == Epilogue::gelu && bias == nullptr) return false;
     Product whole{.gemm = gemm, .epilogue = epilogue, .aux = aux};
     whole.gemm.c = y.raw();
@@ -135,36 +136,35 @@ void run(CudaBackend& gpu, const Frame& frame, const LinearGeluGrad& op) {
   });
 }
 
-namespace {
-
-gpu::Gemm weight_gradient(const Frame& frame, const LinearGradWeight& op) {
-  const Tensor &x = frame[op.x], &dy = frame[op.dy];
-  const std::int64_t in = features(x.shape()), out = features(dy.shape());
-  const Tensor &left = op.out_in ? dy : x, &right = op.out_in ? x : dy;
-  return {.m = op.out_in ? out : in,
-          .n = op.out_in ? in : out,
-          .k = tokens(dy.shape()),
-          .type = type_of(x),
-          .a = left.raw(),
-          .lda = op.out_in ? out : in,
-          .a_transposed = true,
-          .b = right.raw(),
-          .ldb = op.out_in ? in : out,
-          .c = frame[op.dw].data<float>(),
-          .ldc = op.out_in ? in : out,
-          .alpha = op.scale,
-          .beta = frame.first ? 0.0f : 1.0f};
-}
-
-}  // namespace
-
 // The library could sum dy's columns in the product's epilogue, and takes longer for both than two
 // kernels do: 128 for 91 + 18 microseconds at 768 x 2304 x 16384 on an H200; and GELU's slope with
 // a bias gradient, which it would round to bf16, 454 for 145 + 23.
 void run(CudaBackend& gpu, const Frame& frame, const LinearGradWeight& op) {
   const Tensor& dy = frame[op.dy];
   const std::int64_t count = tokens(dy.shape()), out = features(dy.shape());
-  if (frame.has(op.dw)) gpu.multiply(weight_gradient(frame, op));
+  if (frame.has(op.dw)) {
+    const Tensor& x = frame[op.x];
+    const std::int64_t in = features(x.shape());
+    const Tensor &left = op.out_in ? dy : x, &right = op.out_in ? x : dy;
+    const std::int64_t left_row = op.out_in ? out : in, right_row = op.out_in ? in : out;
+    // In stretches of tokens with fewer than 2³¹ numbers: some of the library's algorithms lose
+    // those beyond.
+    const std::int64_t most = ((std::int64_t{1} << 31) - 1) / std::max(in, out);
+    for (std::int64_t begin = 0; begin < count; begin += most)
+      gpu.multiply({.m = left_row,
+                    .n = right_row,
+                    .k = std::min(most, count - begin),
+                    .type = type_of(x),
+                    .a = moved(left, begin * left_row),
+                    .lda = left_row,
+                    .a_transposed = true,
+                    .b = moved(right, begin * right_row),
+                    .ldb = right_row,
+                    .c = frame[op.dw].data<float>(),
+                    .ldc = right_row,
+                    .alpha = op.scale,
+                    .beta = frame.first && begin == 0 ? 0.0f : 1.0f});
+  }
   if (frame.has(op.dbias))
     gpu::column_sum(gpu.stream(), type_of(dy), dy.raw(), count, out, out, !frame.first,
                     frame[op.dbias].data<float>(),

@@ -182,6 +182,26 @@ struct Parts {
   }
 };
 
+Parts parts_of(const ProgramSet& set, Kind kind) {
+  return {set.residency->blob_bytes(LayerKind::block, region_of(kind)),
+          set.residency->blob_bytes(LayerKind::mlp, region_of(kind))};
+}
+
+struct Moved {
+  std::array<std::int64_t, copied_kinds> in{}, out{};
+};
+
+Moved moved_by(const Program& program) {
+  Moved moved;
+  for (const Action& action : program.actions) {
+    if (action.phase == Phase::fetch)
+      moved.in[static_cast<std::size_t>(action.kind)] += action.bytes;
+    if (action.phase == Phase::leave)
+      moved.out[static_cast<std::size_t>(action.kind)] += action.bytes;
+  }
+  return moved;
+}
+
 // Bytes that move in a steady step: each blob twice up and down, less what the turns find in place.
 TEST(PartsProgram, MovesWhatTheClosedFormSays) {
   for (const char* family : {"gpt2", "gptj"})
@@ -192,20 +212,10 @@ TEST(PartsProgram, MovesWhatTheClosedFormSays) {
           TinyPlan plan = plan_of(family, passes, "host", slots);
           plan.layers = layers;
           const ProgramSet set = tiny_programs(plan);
-          std::array<std::int64_t, copied_kinds> in{}, out{};
-          for (const Action& action : set.named("steady").actions) {
-            if (action.phase == Phase::fetch)
-              in[static_cast<std::size_t>(action.kind)] += action.bytes;
-            if (action.phase == Phase::leave)
-              out[static_cast<std::size_t>(action.kind)] += action.bytes;
-          }
-          const auto parts = [&](Kind kind) {
-            return Parts{set.residency->blob_bytes(LayerKind::block, region_of(kind)),
-                         set.residency->blob_bytes(LayerKind::mlp, region_of(kind))};
-          };
+          const auto [in, out] = moved_by(set.named("steady"));
           const std::int64_t all = 2 * layers, n = slots, p = passes;
-          const Parts w = parts(Kind::weights), g = parts(Kind::gradients),
-                      s = parts(Kind::optimizer);
+          const Parts w = parts_of(set, Kind::weights), g = parts_of(set, Kind::gradients),
+                      s = parts_of(set, Kind::optimizer);
           ASSERT_LT(w.attention, w.mlp);
           // What shares its slot with no other.
           const auto alone = [&](const Parts& of) { return of.sum(std::min(n, all - n), n); };
@@ -216,6 +226,57 @@ TEST(PartsProgram, MovesWhatTheClosedFormSays) {
           EXPECT_EQ(out[1], more);
           EXPECT_EQ(in[2], s.sum(0, all));
           EXPECT_EQ(out[2], s.sum(0, all));
+        }
+}
+
+// The same with the ends off the device too. Each covers one slot, the first; a tied head, to which
+// the embedding lends its table, the second one.
+TEST(PartsProgram, MovesWhatTheClosedFormSaysWithTheEnds) {
+  for (const char* family : {"gpt2", "gptj"})
+    for (const int layers : {3, 5})
+      for (const int slots : {2, 3, 4})
+        for (const int passes : {1, 2, 3}) {
+          SCOPED_TRACE(fmt::format("{} {} {} {}", family, layers, slots, passes));
+          TinyPlan plan = plan_of(family, passes, "host,@ends=host", slots);
+          plan.layers = layers;
+          plan.width = 64;
+          const ProgramSet set = tiny_programs(plan);
+          const Moved moved = moved_by(set.named("steady"));
+          const bool tied = std::string_view(family) == "gpt2";
+          const std::int64_t all = 2 * layers, n = slots, p = passes, top = all - n;
+          const std::int64_t taken = tied ? 2 : 1;  // slots, while both ends are in use
+          const auto ends = [&](Kind kind) {
+            const auto of = [&](LayerKind layer) {
+              return set.residency->blob_bytes(layer, region_of(kind));
+            };
+            return std::pair{of(LayerKind::embedding), of(LayerKind::head)};
+          };
+          // Of the n blobs from `first` on, those whose slots are not among the first `covered`.
+          const auto found = [&](const Parts& of, std::int64_t first, std::int64_t covered) {
+            std::int64_t out = 0;
+            for (std::int64_t i = first; i < first + n; ++i)
+              if (i % n >= covered) out += of.sum(i, i + 1);
+            return out;
+          };
+          // What shares its slot with no other, nor with an end.
+          const auto alone = [&](const Parts& of) {
+            return of.sum(std::min(n, std::max(taken, top)), n);
+          };
+          const Parts w = parts_of(set, Kind::weights), g = parts_of(set, Kind::gradients),
+                      s = parts_of(set, Kind::optimizer);
+          const auto [w_embedding, w_head] = ends(Kind::weights);
+          ASSERT_LE(std::max(w_embedding, w_head), w.attention);
+          const std::int64_t sweeps = 2 * w.sum(0, all) - found(w, 0, 1) - found(w, top, taken);
+          EXPECT_EQ(moved.in[0], p * (sweeps + (tied ? 2 : 1) * w_embedding + w_head));
+          EXPECT_EQ(moved.out[0], w.sum(0, all) - alone(w) + w_embedding + w_head);
+          const auto [g_embedding, g_head] = ends(Kind::gradients);
+          const std::int64_t more =
+              (p - 1) * (g.sum(0, all) - alone(g)) + g.sum(0, all) - found(g, 0, taken);
+          EXPECT_EQ(moved.in[1], more + (p - 1) * g_embedding + (p + (tied ? 1 : 0)) * g_head);
+          EXPECT_EQ(moved.out[1], more + (p - 1) * g_embedding + p * g_head);
+          const auto [s_embedding, s_head] = ends(Kind::optimizer);
+          EXPECT_EQ(moved.in[2], s.sum(0, all) + s_embedding + s_head);
+          EXPECT_EQ(moved.out[2], moved.in[2]);
         }
 }
 

@@ -10,6 +10,7 @@
 #include "planner/simulate.h"
 #include "program/print.h"
 #include "train/assembly.h"
+#include "train/attention.h"
 #include "train/disk_use.h"
 #include "train/fit.h"
 #include "train/machine_fit.h"
@@ -247,6 +248,8 @@ void print(const Planned& planned, int threads) {
     if (const std::string guessed = unmeasured(*planned.machine); !guessed.empty())
       write_out(fmt::format("  not measured: {}\n", guessed));
   }
+  if (planned.on.device != "cpu")
+    write_out(fmt::format("attention: {}\n", attention_text(config, planned.plan)));
   write_out(placement_text(planned));
   write_out(to_text(planned.memory));
   write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),
@@ -288,6 +291,7 @@ int run(const Options& options, Context& context) {
          {"later_micro_batches", planned.plan.later_micro_batches},
          {"head_chunk", planned.plan.head_chunk},
          {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
+         {"attention", name_of(planned.plan.numerics.attention)},
          {"threads", threads},
          {"machine", planned.machine ? nlohmann::json(planned.machine->name) : nlohmann::json()},
          {"predicted", planned.predicted ? to_json(*planned.predicted, planned.config.batch.tokens)

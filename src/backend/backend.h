@@ -39,6 +39,9 @@ class Backend {
   // Memory of the device, 4 KiB aligned, zeroed; throws Exit::memory. Lives until the backend dies.
   virtual std::byte* take(std::int64_t bytes) = 0;
   virtual void run(const Op& op, const Frame& frame) = 0;
+  // Before the first run() of an op with such a frame: finds what a library has for it, so that
+  // what cannot run is refused before anything does. Its values are not looked at.
+  virtual void prepare(const Op&, const Frame&) {}
   // The same of host memory, from and to which copies are fast.
   virtual std::byte* take_host(std::int64_t bytes) = 0;
   // From host memory to the device, and back.

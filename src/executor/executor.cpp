@@ -106,6 +106,7 @@ struct Executor::State {
   void compute(const Run& run, LoadedProgram& program, int index, const Action& action);
   void fail(std::exception_ptr why);
   void tell_later();
+  void prepare();
   void end_action(int lane, Told& one);
   void end_run(int lane, std::int64_t run);
   void finish(const Op& op, const Program& program, int index) const;
@@ -415,6 +416,20 @@ void Executor::State::observe(const Program& program, int index, const Action& a
   }
 }
 
+// The backend sees every op with every frame that it will have, before lanes have threads.
+void Executor::State::prepare() {
+  for (LoadedProgram& program : loaded)
+    for (const Action& action : program.program->actions) {
+      if (action.copies()) continue;
+      LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
+      const OpList& what = program.program->list_of(action);
+      list.move_to(action.at);
+      for (std::size_t i = 0; i < what.ops.size(); ++i)
+        backend.prepare(what.ops[i],
+                        {list.values(), list.workspace(i), action.first, action.layer});
+    }
+}
+
 Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
                    ExecutorOptions options)
     : state_(std::make_unique<State>(backend, std::move(programs), options)) {
@@ -429,6 +444,7 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
     s.loaded.emplace_back(program, s.arena, s.set->workers);
     micro_batches = std::max(micro_batches, static_cast<std::size_t>(program.micro_batches));
   }
+  s.prepare();
   s.tell_later();
   s.find_stretches();
   s.marks.resize(static_cast<std::size_t>(s.set->marks.count()));

@@ -186,6 +186,7 @@ Id Builder::attention(const std::string& name, Slice q, Slice k, Slice v, double
   op.scale =
       static_cast<float>(scales_.attention_logits / std::sqrt(static_cast<double>(head.size)));
   op.dropout = dropout_key(name, dropout_rate);
+  op.kernels = numerics_.attention;
   if (op.dropout.rate > 0) op.control = batch("control");
   emit(op);
   return y;

@@ -104,6 +104,12 @@ void describe(OptionTable& table, PlanConfig& c) {
       .add("plan.gradients", &c.gradients, Effect::numerics,
            "what a step's gradients are rounded to before the update uses them (auto: float32)")
       .choices = {"auto", "float32", "bf16", "int8"};
+  table
+      .add(
+          "plan.attention", &c.attention, Effect::numerics,
+          "kernels of a GPU's attention: this program's own; or cuDNN's, where they take shape and "
+          "type; unordered: faster, and with other bits each time (auto: cudnn)")
+      .choices = {"auto", "own", "cudnn", "cudnn-unordered"};
 }
 
 namespace {
@@ -115,6 +121,8 @@ Numerics numerics_of(const PlanConfig& config, bool fast_bf16) {
   out.state = config.state == "compact" ? StateFormat::compact : StateFormat::exact;
   for (const GradientFormat format : {GradientFormat::bf16, GradientFormat::int8})
     if (config.gradients == name_of(format)) out.gradients = format;
+  for (const AttentionKernels kernels : {AttentionKernels::library, AttentionKernels::unordered})
+    if (config.attention == name_of(kernels)) out.attention = kernels;
   require(half || out.state == StateFormat::exact, [&] {
     return Error(Exit::usage, {"compact state is of bf16 weights, and this run computes in float32",
                                "plan.state",

@@ -34,6 +34,7 @@ struct PlanConfig {
   std::string precision = "auto";
   std::string state = "auto";
   std::string gradients = "auto";
+  std::string attention = "auto";
 };
 
 void describe(OptionTable& table, PlanConfig& config);
@@ -62,8 +63,9 @@ struct Plan {
 // auto 3, and 4 where blobs are parts: two for either. schedule auto is micro-batch-major, which is
 // layer-major with one pass for every micro-batch, unless blobs stream; layer-major has one pass
 // unless `passes` says more. homes auto is the device, stash auto kept. precision auto is bf16 when
-// the machine multiplies it faster
-// (`fast_bf16`), else float32; state auto is exact, gradients auto float32. compact needs bf16
+// the machine multiplies it faster (`fast_bf16`), else float32; state auto is exact, gradients auto
+// float32, attention auto our own (what a GPU may use instead is for the caller to say). compact
+// needs bf16
 // weights (Exit::usage). REQUIRES: one count or more, all positive; sequence positive.
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
              std::int64_t sequence, bool fast_bf16 = false, std::int64_t tokens_at_once = 2048);

@@ -11,8 +11,8 @@ namespace {
 using Lines = std::map<std::string, std::string>;
 
 constexpr std::string_view separator = " = ";
-// What a device decides, whatever the options are.
-constexpr const char* device_keys[] = {"algorithms", "backend", "fusions", "run.isa"};
+// What a device decides, unless an option was set.
+constexpr const char* device_keys[] = {"backend", "fusions", "plan.attention", "run.isa"};
 constexpr const char* fact_keys[] = {"algorithms", "backend", "data.checksum", "formats",
                                      "fusions"};
 
@@ -55,6 +55,7 @@ NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
       quoted(facts.plan.numerics.precision == DType::bf16 ? "bf16" : "float32");
   lines["plan.state"] = quoted(std::string(name_of(facts.plan.numerics.state)));
   lines["plan.gradients"] = quoted(std::string(name_of(facts.plan.numerics.gradients)));
+  lines["plan.attention"] = quoted(std::string(name_of(facts.plan.numerics.attention)));
   lines["plan.head_chunk"] = fmt::format("{}", facts.plan.head_chunk);
   NumericsKey key;
   for (const auto& [name, value] : lines)
@@ -90,8 +91,8 @@ std::string take_other_device(std::string_view was, std::string_view now,
   });
   return fmt::format(
       "this run goes on on another device: {} {}, until now {} {}; from here on its numbers may "
-      "differ in their last bits, and the key is {:016x}, no more {:016x}",
-      backend, model, old_backend, old_model, hash64(now), hash64(was));
+      "differ in their last bits, and its key is a new one",
+      backend, model, old_backend, old_model);
 }
 
 std::vector<std::string> parse_accepted(std::string_view names) {

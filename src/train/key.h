@@ -14,13 +14,13 @@ namespace sluice {
 // What the key needs beyond the options: facts of this machine, this data and this build. None of
 // them depends on how much memory there is.
 struct KeyFacts {
-  std::string backend;     // "cpu"
-  std::string isa;         // resolved: "avx512"
-  std::string data;        // checksum of the training shards, tokenizer included
-  std::string fusions;     // graph/fusion.h
+  std::string backend;          // "cpu"
+  std::string isa;              // resolved: "avx512"
+  std::string data;             // checksum of the training shards, tokenizer included
+  std::string fusions;          // graph/fusion.h
   std::string algorithms = {};  // hash of backend/algorithms.h's table; empty: the backend has none
-  std::string formats;     // versions of what state, gradients and random numbers look like
-  Plan plan;               // resolved; its recompute is not part of the key
+  std::string formats;          // versions of what state, gradients and random numbers look like
+  Plan plan;                    // resolved; its recompute is not part of the key
 };
 
 struct NumericsKey {

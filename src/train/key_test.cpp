@@ -52,7 +52,7 @@ TEST(Key, free_options_leave_it_alone) {
                            "run.keep_last=1",      "run.log_hashes=true",   "run.poison=true",
                            "run.eager=true",       "run.sync=true",         "run.name=x",
                            "plan.device=cpu",      "plan.recompute=block",  "plan.micro_batch=2",
-                           "plan.head_chunk=4096", "plan.stash=spilled"})
+                           "plan.head_chunk=4096", "plan.stash=spilled",    "plan.blobs=parts"})
     EXPECT_EQ(key_of(with({text})).text, key.text) << text;
   // What the instruction set decides when it is left to: the precision.
   EXPECT_EQ(key_of(with({"plan.precision=float32", "run.isa=portable"})).text,
@@ -77,6 +77,22 @@ TEST(Key, numerics_options_change_it) {
   facts = facts_of(with({}));
   facts.data = "other";
   EXPECT_NE(numerics_key(with({}), facts).hash(), key.hash());
+}
+
+TEST(Key, has_the_attention_of_a_gpu) {
+  const auto line = [](std::vector<std::string> options) {
+    const std::string text = key_of(with(std::move(options))).text;
+    const std::size_t at = text.find("plan.attention");
+    return text.substr(at, text.find('\n', at) - at);
+  };
+  EXPECT_EQ(line({}), "plan.attention = \"own\"");  // a CPU has no other
+  EXPECT_EQ(line({"plan.attention=cudnn"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({"plan.device=cuda:0"}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn"}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=own"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn-unordered"}),
+            "plan.attention = \"cudnn-unordered\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "data.documents=separate"}), "plan.attention = \"own\"");
 }
 
 TEST(Key, the_saved_config_reproduces_it) {

@@ -28,6 +28,7 @@ Config on_machine(const Config& config, const Machine& machine) {
 Plan plan_of(const Config& config, const Machine& machine) {
   Plan plan = plan_of(config);
   plan.packed = machine.packs;
+  plan.numerics.attention = attention_of(config, machine.device != "cpu");
   plan.numerics.gelu_in_product = gelu_in_product(config, machine.device != "cpu");
   return plan;
 }

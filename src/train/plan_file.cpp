@@ -151,6 +151,7 @@ PlanConfig chosen(const PlanConfig& asked, const Plan& plan, const PlanMachine& 
   out.precision = plan.numerics.precision == DType::bf16 ? "bf16" : "float32";
   out.state = name_of(plan.numerics.state);
   out.gradients = name_of(plan.numerics.gradients);
+  out.attention = name_of(plan.numerics.attention);
   return out;
 }
 

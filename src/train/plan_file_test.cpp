@@ -104,6 +104,7 @@ TEST(PlanFile, MakesTheSamePlan) {
         "plan.homes=" + one_of({"auto", "auto", "host", "disk", "optimizer=host,weights@1-2=disk"}),
         "plan.state=" + one_of({"auto", "exact", "compact"}),
         "plan.gradients=" + one_of({"auto", "bf16", "int8"}),
+        "plan.attention=" + one_of({"auto", "own", "cudnn", "cudnn-unordered"}),
         "plan.head_chunk=" + one_of({"auto", "16"}),
         "plan.device_memory=" + one_of({"auto", "800_000", "900_000", "1_000_000", "1_200_000"}),
         "plan.host_memory=" + one_of({"auto", "auto", "600_000"})};
@@ -171,7 +172,7 @@ TEST(PlanFile, WhatIsMissingUnknownOrOfAnotherVersionIsNamed) {
         << error;
     ++removed;
   }
-  EXPECT_EQ(removed, 1 + 17 + 3 + 6 + 16);
+  EXPECT_EQ(removed, 1 + 17 + 3 + 6 + 17);
   const std::string unknown = error_of([&] { parse_plan_file(text + "slotz = 3\n", "p.toml"); });
   EXPECT_NE(unknown.find("no option is called plan.slotz"), std::string::npos) << unknown;
   EXPECT_NE(unknown.find("a key of plan files"), std::string::npos) << unknown;

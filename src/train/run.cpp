@@ -9,6 +9,7 @@
 #include "planner/simulate.h"
 #include "train/algorithms.h"
 #include "train/assembly.h"
+#include "train/attention.h"
 #include "train/device.h"
 #include "train/disk_use.h"
 #include "train/fit.h"
@@ -150,8 +151,8 @@ void say(MetricsLog& log, const std::vector<std::string>& messages) {
   for (const std::string& message : messages) log.say("sluice: " + message);
 }
 
-void say_start(MetricsLog& log, const Peak& peak, const Plan& plan, const Device& device,
-               const RunFiles& files, std::int64_t steps) {
+void say_start(MetricsLog& log, const Peak& peak, const Config& config, const Plan& plan,
+               const Device& device, const RunFiles& files) {
   const Isa isa = device.cpu().isa;
   if (!device.is_gpu() && plan.numerics.precision == DType::bf16 && !multiplies_bf16(isa))
     say(log,
@@ -159,8 +160,9 @@ void say_start(MetricsLog& log, const Peak& peak, const Plan& plan, const Device
                      "memory, not time",
                      name_of(isa))});
   say(log, {peak.text});
+  if (device.is_gpu()) say(log, {fmt::format("attention: {}", attention_text(config, plan))});
   say(log, files.messages());
-  if (files.step() >= steps) log.say("sluice: all steps are done already");
+  if (files.step() >= length_of(config).steps) log.say("sluice: all steps are done already");
 }
 
 std::string folder_of(const TrainRequest& request, const Data& data, const Device& device) {
@@ -363,7 +365,7 @@ Exit train(const TrainRequest& request) {
   MetricsLog log((files.folder() / "metrics.jsonl").string(),
                  metrics_options(request, length.steps, peak.flops));
   log.say(headline(config, plan, device, key, *programs, files, memory.total));
-  say_start(log, peak, plan, device, files, length.steps);
+  say_start(log, peak, config, plan, device, files);
   say(log, messages);
   if (algorithms) say(log, algorithms->messages);
 

@@ -140,6 +140,12 @@ std::byte* CudaBackend::take_host(std::int64_t bytes) {
   return static_cast<std::byte*>(data);
 }
 
+void CudaBackend::prepare(const Op& op, const Frame& frame) {
+  check_cuda(cudaSetDevice(index_), "choosing the GPU");
+  if (const auto* one = std::get_if<Attention>(&op)) sluice::prepare(*this, frame, *one);
+  if (const auto* one = std::get_if<AttentionGrad>(&op)) sluice::prepare(*this, frame, *one);
+}
+
 void CudaBackend::run(const Op& op, const Frame& frame) {
   select();
   std::visit([&](const auto& one) { sluice::run(*this, frame, one); }, op);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/runtime.h"
 #include "backend/tuner.h"
@@ -25,6 +26,7 @@ class CudaBackend final : public Backend, public ProductTuner {
   std::string_view name() const override { return "cuda"; }
   bool host_sees() const override { return false; }
   std::byte* take(std::int64_t bytes) override;
+  void prepare(const Op& op, const Frame& frame) override;
   void run(const Op& op, const Frame& frame) override;
   std::byte* take_host(std::int64_t bytes) override;
   void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override;
@@ -59,6 +61,11 @@ class CudaBackend final : public Backend, public ProductTuner {
   void multiply(const gpu::Gemm& g) { multiply(Product{g}); }
   // Whether cuBLASLt has an algorithm for a product, its epilogue included.
   bool has(const Product& product) { return products_.has(shape_of(product)); }
+  // Loaded when it is first asked for; throws as it does.
+  CudnnAttention& cudnn() {
+    if (!cudnn_) cudnn_ = std::make_unique<CudnnAttention>();
+    return *cudnn_;
+  }
   // Where kernels leave the number of what was bad in their data.
   enum Bad : int { bad_id, bad_target, bad_cache, bad_kinds };
   int* bad(Bad which) const { return bad_ + which; }
@@ -76,6 +83,7 @@ class CudaBackend final : public Backend, public ProductTuner {
 
   int index_;
   Products products_;
+  std::unique_ptr<CudnnAttention> cudnn_;
   std::vector<ProductShape>* listed_ = nullptr;  // products are only written down
   CudaStream compute_, in_, out_;
   std::vector<CudaGraph> kept_;

@@ -1,6 +1,5 @@
 #include "backend/cuda/products.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -71,7 +70,6 @@ Products::Products() : library_("libcublasLt.so.13", "nvidia-cublas") {
   library_.find(version_, "cublasLtGetVersion");
   library_.find(matmul_, "cublasLtMatmul");
   library_.find(check_, "cublasLtMatmulAlgoCheck");
-  library_.find(config_set_, "cublasLtMatmulAlgoConfigSetAttribute");
   library_.find(desc_create_, "cublasLtMatmulDescCreate");
   library_.find(desc_destroy_, "cublasLtMatmulDescDestroy");
   library_.find(desc_set_, "cublasLtMatmulDescSetAttribute");
@@ -156,32 +154,12 @@ std::vector<cublasLtMatmulHeuristicResult_t> Products::ask(const ProductShape& s
 std::vector<Algorithm> Products::answers(const ProductShape& shape, int most) {
   Prepared one = describe(shape);
   std::vector<Algorithm> out;
-  const auto add = [&](const cublasLtMatmulAlgo_t& algorithm) {
-    static_assert(sizeof(algorithm) == sizeof(Algorithm::words));
-    Algorithm words;
-    std::memcpy(words.words.data(), &algorithm, sizeof(algorithm));
-    if (std::find(out.begin(), out.end(), words) == out.end()) out.push_back(words);
-  };
-  const auto answers = ask(shape, one, most);
-  for (const auto& answer : answers) add(answer.algo);
-  const std::uint32_t in_order = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-  if (shape.k >= 4 * std::max(shape.m, shape.n))
-    for (const auto& answer : answers)
-      for (const std::int32_t parts : {2, 3, 4, 5, 6, 8}) {
-        cublasLtMatmulAlgo_t cut = answer.algo;
-        (void)config_set_(&cut, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof(parts));
-        (void)config_set_(&cut, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &in_order, sizeof(in_order));
-        if (knows(one, cut)) add(cut);
-      }
+  for (const auto& answer : ask(shape, one, most)) {
+    static_assert(sizeof(answer.algo) == sizeof(Algorithm::words));
+    std::memcpy(out.emplace_back().words.data(), &answer.algo, sizeof(answer.algo));
+  }
   release(one);
   return out;
-}
-
-bool Products::knows(const Prepared& one, const cublasLtMatmulAlgo_t& algorithm) const {
-  cublasLtMatmulHeuristicResult_t result{};
-  return check_(handle_, one.product, one.b, one.a, one.c, one.c, &algorithm, &result) ==
-             CUBLAS_STATUS_SUCCESS &&
-         result.workspaceSize <= workspace_bytes;
 }
 
 Products::Prepared& Products::prepared(const ProductShape& shape) {
@@ -216,11 +194,14 @@ void Products::use(const AlgorithmTable& table) {
     table_[shape] = tuned;
     if (tuned.own) continue;
     const Prepared& one = prepared(shape);
-    require(knows(one, one.algorithm), [&] {
+    cublasLtMatmulHeuristicResult_t result{};
+    const cublasStatus_t status =
+        check_(handle_, one.product, one.b, one.a, one.c, one.c, &one.algorithm, &result);
+    require(status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= workspace_bytes, [&] {
       return Error(Exit::input, {"the table of algorithms names one that cuBLASLt does not know",
                                  shape.text(),
                                  fmt::format("an algorithm of version {}", version()),
-                                 "another one",
+                                 fmt::format("status {}", static_cast<int>(status)),
                                  {"without the table products are tuned anew"}});
     });
   }

@@ -43,8 +43,7 @@ class Products {
 
   // --- for who measures -----------------------------------------------------------------------
 
-  // The library's answers for a shape, the one it deems best first; where k is long, also with the
-  // sum cut into other numbers of parts.
+  // The library's answers for a shape, the one it deems best first.
   std::vector<Algorithm> answers(const ProductShape& shape, int most);
   // Runs by one of them, from here on, what has this shape.
   void choose(const ProductShape& shape, const Algorithm& algorithm);
@@ -63,7 +62,6 @@ class Products {
   std::vector<cublasLtMatmulHeuristicResult_t> ask(const ProductShape& shape, const Prepared& one,
                                                    int most) const;
   Prepared& prepared(const ProductShape& shape);
-  bool knows(const Prepared& one, const cublasLtMatmulAlgo_t& algorithm) const;
 
   Library library_;
   decltype(&cublasLtCreate) create_ = nullptr;
@@ -71,7 +69,6 @@ class Products {
   decltype(&cublasLtGetVersion) version_ = nullptr;
   decltype(&cublasLtMatmul) matmul_ = nullptr;
   decltype(&cublasLtMatmulAlgoCheck) check_ = nullptr;
-  decltype(&cublasLtMatmulAlgoConfigSetAttribute) config_set_ = nullptr;
   decltype(&cublasLtMatmulDescCreate) desc_create_ = nullptr;
   decltype(&cublasLtMatmulDescDestroy) desc_destroy_ = nullptr;
   decltype(&cublasLtMatmulDescSetAttribute) desc_set_ = nullptr;

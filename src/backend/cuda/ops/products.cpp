@@ -143,27 +143,19 @@ void run(CudaBackend& gpu, const Frame& frame, const LinearGradWeight& op) {
   const Tensor& dy = frame[op.dy];
   const std::int64_t count = tokens(dy.shape()), out = features(dy.shape());
   if (frame.has(op.dw)) {
-    const Tensor& x = frame[op.x];
-    const std::int64_t in = features(x.shape());
-    const Tensor &left = op.out_in ? dy : x, &right = op.out_in ? x : dy;
-    const std::int64_t left_row = op.out_in ? out : in, right_row = op.out_in ? in : out;
+    const gpu::Gemm whole = weight_gradient(frame, op);
+    const Tensor &left = op.out_in ? dy : frame[op.x], &right = op.out_in ? frame[op.x] : dy;
     // In stretches of tokens with fewer than 2³¹ numbers: some of the library's algorithms lose
     // those beyond.
-    const std::int64_t most = ((std::int64_t{1} << 31) - 1) / std::max(in, out);
-    for (std::int64_t begin = 0; begin < count; begin += most)
-      gpu.multiply({.m = left_row,
-                    .n = right_row,
-                    .k = std::min(most, count - begin),
-                    .type = type_of(x),
-                    .a = moved(left, begin * left_row),
-                    .lda = left_row,
-                    .a_transposed = true,
-                    .b = moved(right, begin * right_row),
-                    .ldb = right_row,
-                    .c = frame[op.dw].data<float>(),
-                    .ldc = right_row,
-                    .alpha = op.scale,
-                    .beta = frame.first && begin == 0 ? 0.0f : 1.0f});
+    const std::int64_t most = ((std::int64_t{1} << 31) - 1) / std::max(whole.m, whole.n);
+    for (std::int64_t begin = 0; begin < count; begin += most) {
+      gpu::Gemm part = whole;
+      part.k = std::min(most, count - begin);
+      part.a = moved(left, begin * whole.m);
+      part.b = moved(right, begin * whole.n);
+      if (begin > 0) part.beta = 1.0f;
+      gpu.multiply(part);
+    }
   }
   if (frame.has(op.dbias))
     gpu::column_sum(gpu.stream(), type_of(dy), dy.raw(), count, out, out, !frame.first,

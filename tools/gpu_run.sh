@@ -125,6 +125,8 @@ repeat() {
     same "$tag" "$tag-selective" || status=1
     run_of "$tag-host" gpt2 $GPU $key --plan.homes=host
     same "$tag" "$tag-host" || status=1
+    run_of "$tag-eager" gpt2 $GPU $key --eager
+    same "$tag" "$tag-eager" || status=1
     rm -rf "work/$tag-again/checkpoints/step-00000060"
     sluice train work/gpt2.toml --out "work/$tag-again" $GPU $key >"$OUT/$tag-resumed.txt" 2>&1 || status=1
     same "$tag" "$tag-again" || status=1

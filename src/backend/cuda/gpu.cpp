@@ -227,6 +227,11 @@ void CudaBackend::complete() {
     try {
       check_cuda(cudaEventSynchronize(one.event.get()), "a step's work");
       require_good();
+    } catch (Error& e) {
+      if (e.code() == Exit::internal)
+        e.report().tries = {"the same command with --eager --sync: it names the op",
+                            "without them: it goes on from the last checkpoint"};
+      failed = std::current_exception();
     } catch (...) {
       failed = std::current_exception();
     }

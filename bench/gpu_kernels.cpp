@@ -83,14 +83,67 @@ class Bench {
     std::vector<ValueType> types;
     for (const Value& one : values_) types.push_back({one.type, one.shape});
     const std::int64_t scratch = workspace_bytes(op, types, {});
+    report(label, bytes, [&](std::size_t i) {
+      gpu_.run(op, {.values = sets[i % sets.size()],
+                    .workspace = {next_, static_cast<std::size_t>(scratch)},
+                    .first = first});
+    });
+  }
+  // The softmax of a chunk of logits by itself: logits read, dlogits written.
+  void time_softmax(const char* what, std::int64_t tokens, std::int64_t vocab, std::int64_t rows) {
+    const std::string label = fmt::format("softmax {} tokens, {} words, {}", tokens, vocab, what);
+    if (label.find(filter_) == std::string::npos) return;
+    const std::int64_t line = head_loss_line(rows, half);
+    std::byte* at = room_;
+    const auto take = [&](std::int64_t bytes) {
+      std::byte* const out = at;
+      at += (bytes + 255) / 256 * 256;
+      return out;
+    };
+    gpu::HeadChunk chunk{.type = gpu::Type::bf16,
+                         .logits = reinterpret_cast<float*>(take(tokens * line * 4)),
+                         .tokens = tokens,
+                         .line = line,
+                         .vocab = vocab,
+                         .rows = rows,
+                         .gradient = true};
+    std::vector<float> weights(static_cast<std::size_t>(tokens), 1);
+    std::vector<std::int32_t> targets(static_cast<std::size_t>(tokens), 7);
+    auto* const w = take(tokens * 4);
+    gpu_.copy_in(w, reinterpret_cast<std::byte*>(weights.data()), tokens * 4);
+    auto* const t = take(tokens * 4);
+    gpu_.copy_in(t, reinterpret_cast<std::byte*>(targets.data()), tokens * 4);
+    chunk.weights = reinterpret_cast<float*>(w), chunk.targets = reinterpret_cast<int*>(t);
+    chunk.nll = reinterpret_cast<double*>(take(tokens * 8));
+    std::vector<float> random(1 << 22);
+    std::mt19937 source(3);
+    for (float& x : random) x = static_cast<float>(source() % 1000) * 0.005f;
+    for (std::int64_t i = 0; i < tokens * line; i += 1 << 22)
+      gpu_.copy_in(reinterpret_cast<std::byte*>(chunk.logits + i),
+                   reinterpret_cast<std::byte*>(random.data()),
+                   4 * std::min<std::int64_t>(1 << 22, tokens * line - i));
+    const double logits = static_cast<double>(tokens) * static_cast<double>(rows);
+    report(label, 6 * logits, [&](std::size_t) {
+      gpu::head_softmax(gpu_.stream(), chunk, gpu_.bad(CudaBackend::bad_target));
+    });
+  }
+  void forget() { values_.clear(); }
+
+ private:
+  static constexpr std::int64_t room_bytes = std::int64_t{24} << 30;
+  struct Value {
+    DType type;
+    Shape shape;
+    std::vector<std::byte> bytes;  // repeated as often as it takes
+  };
+
+  template <class Run>
+  void report(const std::string& label, double bytes, Run one) {
     std::vector<float> rounds;
-    std::size_t set = 0;
+    std::size_t next = 0;
     const auto run = [&](int times) {
       check_cuda(cudaEventRecord(begin_, gpu_.stream()), "an event");
-      for (int i = 0; i < times; ++i)
-        gpu_.run(op, {.values = sets[set++ % sets.size()],
-                      .workspace = {next_, static_cast<std::size_t>(scratch)},
-                      .first = first});
+      for (int i = 0; i < times; ++i) one(next++);
       check_cuda(cudaEventRecord(end_, gpu_.stream()), "an event");
       gpu_.finish();
       float ms = 0;
@@ -106,15 +159,6 @@ class Bench {
     fmt::print("{:52} {:8.1f} MB {:9.1f} us  limit {:8.1f} us  {:5.2f} TB/s  {:3.0f}%\n", label,
                bytes / 1e6, ms * 1e3, bytes / bandwidth_ / 1e6, rate, 100 * rate / bandwidth_);
   }
-  void forget() { values_.clear(); }
-
- private:
-  static constexpr std::int64_t room_bytes = std::int64_t{24} << 30;
-  struct Value {
-    DType type;
-    Shape shape;
-    std::vector<std::byte> bytes;  // repeated as often as it takes
-  };
 
   std::vector<std::vector<Tensor>> place(const Op& op) {
     std::vector<bool> used(values_.size());
@@ -256,26 +300,6 @@ void embeddings(Bench& b, const Model& m) {
   b.forget();
 }
 
-// The products of a narrow model are small beside its softmax: two runs, the second without
-// gradients, would tell little, so the kernel's own time is asked of a width of 8.
-void head(Bench& b, const Model& m) {
-  const std::int64_t chunk = 4096, rows = m.vocab;
-  const Shape shape{{B, 1}, {T, chunk}, {D, 8}};
-  const HeadLoss op{.x = b.value(half, shape),
-                    .w = b.value(half, {{V, rows}, {D, 8}}),
-                    .targets = b.ids(text(chunk, m.vocab - 47), {{B, 1}, {T, chunk}}),
-                    .weights = b.value(f32, {{B, 1}, {T, chunk}}, 0, 1),
-                    .stats = b.numbers({0, 0}),
-                    .dx = b.value(half, shape),
-                    .vocab = m.vocab - 47,
-                    .chunk = chunk};
-  // Products: logits written (4), dlogits read (2); the softmax: logits read (4), dlogits written
-  // (2).
-  b.time(fmt::format("{} (with products 8 wide)", m.name), op,
-         12 * static_cast<double>(chunk) * static_cast<double>(rows));
-  b.forget();
-}
-
 void updates(Bench& b, const char* name, const Shape& shape) {
   const double n = static_cast<double>(shape.count());
   const Id g = b.value(f32, shape), m = b.value(f32, shape, 0.1),
@@ -313,7 +337,7 @@ void all(Bench& b) {
     norms(b, m, half);
     elementwise(b, m, half);
     embeddings(b, m);
-    head(b, m);
+    b.time_softmax(m.name, 4096, m.vocab - 47, m.vocab);
   }
   norms(b, models[0], f32);
   elementwise(b, models[0], f32);

@@ -29,10 +29,13 @@ struct Dealt {
     }
   }
   static __device__ float sum(float x, float* room) {
-    if constexpr (team > 32) return block_sum(x, room);
+    if constexpr (team > 32) {
+      return block_sum(x, room);
+    } else {
 #pragma unroll
-    for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(~0u, x, other);
-    return x;
+      for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(~0u, x, other);
+      return x;
+    }
   }
 };
 

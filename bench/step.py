@@ -8,6 +8,7 @@ its FLOPs take at the rate of the products or its bytes at the rate of the memor
 them first. Ops above 100% of "memory" read what a cache still holds.
 """
 import argparse
+import os
 import pathlib
 import shlex
 import subprocess
@@ -27,15 +28,16 @@ def main():
     parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
     parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--machine", type=pathlib.Path, help="what `sluice doctor --save` wrote; default: measure now")
+    parser.add_argument("--machine", type=pathlib.Path, help="the machine.json that `sluice doctor` kept; default: measure now")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "bench" / "step")
     parser.add_argument("--out", default="")
     options = parser.parse_args()
     lines = ["$ bench/step.py " + shlex.join(sys.argv[1:]), common.machine()]
     options.work.mkdir(parents=True, exist_ok=True)
-    machine = options.machine or options.work / "machine.json"
+    machine = options.machine or options.work / "sluice" / "machine.json"
     if not options.machine:
-        common.output_of(options.sluice, "doctor", "--save", machine)
+        subprocess.run([options.sluice, "doctor"], env={**os.environ, "XDG_CACHE_HOME": str(options.work)},
+                       stdout=subprocess.DEVNULL, check=True)
     for name in options.models.split(","):
         shape = common.MODELS[name]
         config = train.Sluice(options.sluice, shape, options.precision, options.work / name).config

@@ -51,13 +51,15 @@ const std::vector<int> slots{2, 3, 5};
 const std::vector<int> passes{0, 1, 2, 3};  // 0: micro-batch-major
 const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
 const std::vector<const char*> stashes{"kept", "spilled"};
+const std::vector<Blobs> blobs{Blobs::layer, Blobs::parts};
 
 // One value of each factor; the first is a line of the goldens.
-constexpr int factors = 6;
+constexpr int factors = 7;
 using Case = std::array<std::size_t, factors>;
 
 std::array<std::size_t, factors> sizes(std::size_t goldens) {
-  return {goldens, homes.size(), slots.size(), passes.size(), recomputes.size(), stashes.size()};
+  return {goldens,           homes.size(),   slots.size(), passes.size(),
+          recomputes.size(), stashes.size(), blobs.size()};
 }
 
 bool is_valid(const Case& c) { return c[1] != 0 || c[5] != 0 || c[2] == 0; }
@@ -72,7 +74,8 @@ void each_case(std::size_t goldens, Visit visit) {
         for (c[3] = 0; c[3] < size[3]; ++c[3])
           for (c[4] = 0; c[4] < size[4]; ++c[4])
             for (c[5] = 0; c[5] < size[5]; ++c[5])
-              if (is_valid(c)) visit(c);
+              for (c[6] = 0; c[6] < size[6]; ++c[6])
+                if (is_valid(c)) visit(c);
 }
 
 // The pairs of values in a case, numbered.
@@ -123,6 +126,7 @@ MachineSpec spec_of(const Golden& golden, const Case& c) {
   out.passes = passes[c[3]];
   out.recompute = recomputes[c[4]];
   out.spill_stash = c[5] == 1;
+  out.blobs = blobs[c[6]];
   return out;
 }
 
@@ -151,10 +155,10 @@ Outcome outcome_of(const MachineSpec& spec, int count = steps) {
 Outcome said_by(const Golden& golden) { return {golden.weights, golden.optimizer, golden.loss}; }
 
 std::string text_of(const Golden& golden, const Case& c) {
-  return fmt::format("{} {} {} {} {}, homes {}, {} slots, {} passes, recompute {}, stash {}",
-                     golden.precision, golden.state, golden.gradients, golden.family, golden.tied,
-                     homes[c[1]], slots[c[2]], passes[c[3]], name_of(recomputes[c[4]]),
-                     stashes[c[5]]);
+  return fmt::format(
+      "{} {} {} {} {}, homes {}, {} slots, {} passes, recompute {}, stash {}, blobs {}",
+      golden.precision, golden.state, golden.gradients, golden.family, golden.tied, homes[c[1]],
+      slots[c[2]], passes[c[3]], name_of(recomputes[c[4]]), stashes[c[5]], name_of(blobs[c[6]]));
 }
 
 TEST(StreamingGoldenSlow, EveryPairEndsInTheDigestOnFile) {
@@ -181,7 +185,7 @@ TEST(StreamingGoldenAll, ExactWithFloat32GradientsInEveryWay) {
     EXPECT_EQ(outcome_of(spec_of(golden, c)), said_by(golden)) << text_of(golden, c);
     ++count;
   });
-  EXPECT_EQ(count, 3 * (11 * 2 * 3 - 2) * 4 * 3);
+  EXPECT_EQ(count, 3 * (11 * 2 * 3 - 2) * 4 * 3 * 2);
 }
 
 }  // namespace

@@ -97,6 +97,7 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
       "  --plan.disk_path=FOLDER     on the disk; default: the model's\n"
       "  --plan.homes=WHERE          device, host, disk, or weights@FIRST-LAST=host,…; embedding,\n"
       "                              head and ends (both) in place of FIRST-LAST too\n"
+      "  --plan.blobs=layer|parts    a block in one piece, or attention and MLP apart\n"
       "  --plan.slots=N              places on the device that weights pass through\n");
 }
 
@@ -104,7 +105,7 @@ namespace {
 
 constexpr std::string_view plan_keys[] = {
     "plan.device",    "plan.device_memory", "plan.host_memory", "plan.disk_memory",
-    "plan.disk_path", "plan.homes",         "plan.slots"};
+    "plan.disk_path", "plan.homes",         "plan.blobs",       "plan.slots"};
 
 bool is_of_use(const std::string& key) {
   return std::find(std::begin(plan_keys), std::end(plan_keys), key) != std::end(plan_keys);
@@ -122,6 +123,7 @@ PlanConfig plan_of_weights(const PlanFile& file, const ModelFolder& folder) {
   out.disk_memory = file.plan.disk_memory;
   out.disk_path = file.plan.disk_path;
   out.homes = file.plan.homes;
+  out.blobs = file.plan.blobs;
   out.slots = file.plan.slots;
   return out;
 }
@@ -157,8 +159,9 @@ Session open_session(const ModelFolder& folder, const SessionOptions& options, C
     Session session(folder, options);
     const MemoryMap& memory = session.executor().programs().memory;
     if (memory.host_bytes() > 0)
-      note(fmt::format("homes {}, {} slots: {} of the device, {} of the host{}",
+      note(fmt::format("homes {}, {}{} slots: {} of the device, {} of the host{}",
                        session.placement().homes,
+                       session.placement().blobs == Blobs::parts ? "blobs parts, " : "",
                        session.executor().programs().residency->slots(Kind::weights),
                        human_bytes(memory.total()), human_bytes(memory.host_bytes()),
                        memory.disk_bytes() == 0

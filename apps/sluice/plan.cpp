@@ -219,6 +219,7 @@ std::string placement_text(const Planned& planned) {
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
       name_of(plan.recompute), stash_text(plan));
+  if (plan.blobs == Blobs::parts) out += "blobs: attention and MLP of a block apart\n";
   out += fmt::format("at rest: {:.3f} bytes a parameter\n",
                      static_cast<double>(at_rest_bytes(planned.programs)) /
                          static_cast<double>(planned.programs.model->parameters()));
@@ -277,6 +278,7 @@ int run(const Options& options, Context& context) {
          {"at_rest", at_rest_bytes(planned.programs)},
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
+         {"blobs", name_of(planned.plan.blobs)},
          {"slots", planned.plan.slots},
          {"stash_slots", stash_slots_of(planned.plan)},
          {"recompute", name_of(planned.plan.recompute)},

@@ -274,13 +274,14 @@ void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
   Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
   LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
   const OpList& what = program.program->list_of(action);
+  const int layer = program.program->model->uncut(action.layer);
   list.move_to(action.at);
   try {
     for (std::size_t i = 0; i < what.ops.size(); ++i) {
       {
         const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index,
                                     static_cast<int>(i), -1);
-        backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+        backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, layer});
       }
       if (!options.poison) continue;
       for (const FreedRange& range : what.freed)

@@ -66,6 +66,12 @@ void Builder::result(Id x) {
   graph_.values[static_cast<std::size_t>(x)].kind = ValueKind::carry;
 }
 
+void Builder::part(Id x, Id beside) {
+  graph_.cut = static_cast<int>(graph_.forward.size());
+  graph_.cut_carry = x;
+  graph_.cut_side = beside;
+}
+
 Id Builder::table(const std::string& name, Axis rows_axis, std::int64_t rows, std::int64_t width,
                   Role role, Init init) {
   const std::int64_t stored = rows_axis == Axis::vocab ? padded_vocab(rows) : rows;

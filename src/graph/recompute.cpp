@@ -55,11 +55,14 @@ Kept choose_kept(const LayerGraph& graph, Recompute level) {
         if (access == Access::write) made_in_backward[static_cast<std::size_t>(id)] = true;
         if (access == Access::read) needed.push_back(id);
       });
+  const auto comes_from_above = [&](Id id) {
+    return id == graph.d_carry_out || id == graph.d_side_out;
+  };
   while (!needed.empty()) {
     const Id id = needed.back();
     const auto index = static_cast<std::size_t>(id);
     needed.pop_back();
-    if (!is_activation(graph[id]) || made_in_backward[index] || id == graph.d_carry_out) continue;
+    if (!is_activation(graph[id]) || made_in_backward[index] || comes_from_above(id)) continue;
     const int op = maker[index];
     if (op < 0 || !remakeable(graph.forward[static_cast<std::size_t>(op)], level)) {
       kept.stash[index] = true;

@@ -63,8 +63,13 @@ void describe(OptionTable& table, PlanConfig& c) {
             "where blobs live: the blocks' on device, host or disk, or KIND=TIER,KIND@WHERE=TIER,… "
             "with WHERE = FIRST-LAST, embedding, head or ends (auto: device)");
   table
+      .add("plan.blobs", &c.blobs, Effect::free,
+           "what a block streams in: as one layer, or in two parts, attention and MLP (auto: "
+           "layer, unless plan.device_memory is too little for it)")
+      .choices = {"auto", "layer", "parts"};
+  table
       .add("plan.slots", &c.slots, Effect::free,
-           "places on the device that blobs of one kind pass through (auto: 3)")
+           "places on the device that blobs of one kind pass through (auto: 3, of parts 4)")
       .allows_auto = true;
   table
       .add("plan.device_memory", &c.device_memory, Effect::free,
@@ -129,7 +134,8 @@ int slots_of(const PlanConfig& config) {
                                "1",
                                {"plan.slots = 2", "plan.slots = \"auto\""}});
   });
-  return config.slots == 0 ? 3 : static_cast<int>(std::min<std::int64_t>(config.slots, 1 << 20));
+  const int open = config.blobs == "parts" ? 4 : 3;
+  return config.slots == 0 ? open : static_cast<int>(std::min<std::int64_t>(config.slots, 1 << 20));
 }
 
 // N of "spilled@N"; 0: not said.
@@ -197,6 +203,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.numerics = numerics_of(config, fast_bf16);
   plan.passes = passes_of(config);
   plan.homes = config.homes == "auto" ? "device" : config.homes;
+  plan.blobs = config.blobs == "parts" ? Blobs::parts : Blobs::layer;
   plan.slots = slots_of(config);
   plan.stash_slots = stash_slots_of(config);
   plan.spill_stash = plan.stash_slots > 0 || config.stash == "spilled";

@@ -59,13 +59,20 @@ Budget budget_of(const Config& config, const char* key, std::int64_t bytes) {
   return {key, config.place(key), bytes};
 }
 
-// The first placement within the device's budget.
-Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
+// The first placement within the device's budget, of those with these blobs.
+Placement within_device(const Config& config, const Plan& plan, Sizes& sizes, Blobs blobs) {
   const std::int64_t budget = config.plan.device_memory;
+  const PlacementChoices all = choices_of(config, plan);
   if (budget == 0)
-    return {plan.passes, plan.homes, plan.slots, plan.recompute,
-            plan.spill_stash ? Stash::spilled : Stash::kept};
-  const PlacementChoices choices = choices_of(config, plan);
+    return {plan.passes,
+            plan.homes,
+            all.slots_of(blobs).front(),
+            plan.recompute,
+            plan.spill_stash ? Stash::spilled : Stash::kept,
+            0,
+            blobs};
+  PlacementChoices choices = all;
+  choices.blobs = {blobs};
   std::optional<Placement> found =
       first_that_fits(choices, budget, device_of(config, sizes, choices));
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
@@ -73,21 +80,50 @@ Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
   if (!found) found = first_that_fits(choices, budget, device);
   require(found.has_value(), [&] {
     return below_the_least(budget_of(config, "plan.device_memory", budget),
-                           device(least(choices, device)));
+                           device(least(all, device)));
   });
   return *found;
+}
+
+// The same within the budgets of all three tiers.
+Placement within_budgets(const Config& config, const Plan& plan, Sizes& sizes, Blobs blobs) {
+  const Placement placement = within_host(config, sizes, within_device(config, plan, sizes, blobs));
+  const TierBytes bytes = sizes.of(placement);
+  require_room(budget_of(config, "plan.host_memory", config.plan.host_memory), Exit::memory,
+               "what streams needs", "host memory", bytes.host);
+  require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
+               "what streams needs", "disk", bytes.disk);
+  return placement;
+}
+
+// Parts of blocks are for what does not fit with whole ones. When neither fits the refusal is of
+// what came farther (device, host, then disk), or needs less.
+Placement placement_of(const Config& config, const Plan& plan, Sizes& sizes) {
+  const std::vector<Blobs> blobs = choices_of(config, plan).blobs;
+  std::optional<BudgetError> whole;
+  try {
+    return within_budgets(config, plan, sizes, blobs.front());
+  } catch (const BudgetError& e) {
+    if (blobs.size() == 1) throw;
+    whole = e;
+  }
+  try {
+    return within_budgets(config, plan, sizes, blobs.back());
+  } catch (const BudgetError& parts) {
+    const auto came_to = [](const BudgetError& e) {
+      return e.key() == "plan.disk_memory" ? 2 : e.key() == "plan.host_memory" ? 1 : 0;
+    };
+    const int farther = came_to(parts) - came_to(*whole);
+    if (farther > 0 || (farther == 0 && parts.least() < whole->least())) throw;
+  }
+  throw BudgetError(*whole);
 }
 
 }  // namespace
 
 Plan placed(const Config& config, const Plan& plan, int threads, int most_stash_slots) {
   Sizes sizes(config, plan, threads);
-  const Placement placement = within_host(config, sizes, within_device(config, plan, sizes));
-  const TierBytes bytes = sizes.of(placement);
-  require_room(budget_of(config, "plan.host_memory", config.plan.host_memory), Exit::memory,
-               "what streams needs", "host memory", bytes.host);
-  require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
-               "what streams needs", "disk", bytes.disk);
+  const Placement placement = placement_of(config, plan, sizes);
   if (config.plan.device_memory == 0 || config.plan.slots != 0 || plan.stash_slots > 0)
     return with(plan, placement);
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };

@@ -104,7 +104,7 @@ void require_version(const PlanFile& file, const std::string& name) {
 
 void require_whole(const OptionTable& table, const std::string& name) {
   for (const Option& option : table.options())
-    require(table.was_set(option.key), [&] {
+    require(table.was_set(option.key) || option.key == "plan.blobs", [&] {
       return Error(Exit::usage, {fmt::format("the plan file does not say {}", option.key),
                                  name,
                                  fmt::format("{} = {}", option.key, option.type_text()),
@@ -142,6 +142,7 @@ PlanConfig chosen(const PlanConfig& asked, const Plan& plan, const PlanMachine& 
   out.schedule = plan.passes == 0 ? "micro-batch-major" : "layer-major";
   out.passes = plan.passes;
   out.homes = plan.homes;
+  out.blobs = name_of(plan.blobs);
   out.slots = plan.slots;
   out.stash = !plan.spill_stash               ? "kept"
               : plan.stash_slots > plan.slots ? fmt::format("spilled@{}", plan.stash_slots)
@@ -196,6 +197,10 @@ PlanFile parse_plan_file(std::string_view text, const std::string& name) {
     throw;
   }
   require_version(out, name);
+  if (!table.was_set("plan.blobs")) {  // of before blocks could be cut
+    out.plan.blobs = name_of(Blobs::layer);
+    out.places["plan.blobs"] = name;
+  }
   require_whole(table, name);
   return out;
 }

@@ -39,6 +39,7 @@ TrainingOptions training_options(const MachineSpec& spec) {
   out.build.spill_stash = spec.spill_stash;
   out.build.stash_slots = spec.slots;
   out.build.recompute = spec.recompute;
+  out.blobs = spec.blobs;
   out.build.fuse = spec.fuse;
   out.build.workers.threads = spec.device == nullptr ? spec.threads : 1;
   out.packed = spec.device == nullptr;

@@ -43,6 +43,7 @@ struct MachineSpec {
   std::int64_t head_chunk = 4096;
   int passes = 0;
   std::string homes = "device";
+  Blobs blobs = Blobs::layer;
   int slots = 3;
   bool spill_stash = false;
   Recompute recompute = Recompute::none;

@@ -1,7 +1,7 @@
 // What the GPU's own kernels reach of their limits: bytes that each must move, the time it takes,
 // and the share of the memory's bandwidth that this is. One line for each kernel and size.
 //
-//   bench_gpu_kernels [TB/s of a copy, 4.3] [part of a kernel's name]
+//   bench_gpu_kernels [TB/s of a copy, 4.3] [parts of kernels' names]…
 //
 // Operands are random and turn over several sets, so that what one run left in the L2 cache is
 // gone. The median of 9 rounds of at least 2 ms each.
@@ -31,10 +31,10 @@ constexpr DType f32 = DType::f32, half = DType::bf16;
 // Operands in turn: what an op sees of them is another set each time.
 class Bench {
  public:
-  Bench(double bandwidth, std::string filter)
+  Bench(double bandwidth, std::vector<std::string> filters)
       : gpu_((cuda_device(0), 0)),
         bandwidth_(bandwidth),
-        filter_(std::move(filter)),
+        filters_(std::move(filters)),
         room_(gpu_.take(room_bytes)) {
     check_cuda(cudaEventCreate(&begin_), "an event");
     check_cuda(cudaEventCreate(&end_), "an event");
@@ -78,7 +78,7 @@ class Bench {
   // `bytes` that the op must move.
   void time(const std::string& what, const Op& op, double bytes, bool first = true) {
     const std::string label = fmt::format("{} {}", name_of(op), what);
-    if (label.find(filter_) == std::string::npos) return;
+    if (!wanted(label)) return;
     const std::vector<std::vector<Tensor>> sets = place(op);
     std::vector<ValueType> types;
     for (const Value& one : values_) types.push_back({one.type, one.shape});
@@ -92,7 +92,7 @@ class Bench {
   // The softmax of a chunk of logits by itself: logits read, dlogits written.
   void time_softmax(const char* what, std::int64_t tokens, std::int64_t vocab, std::int64_t rows) {
     const std::string label = fmt::format("softmax {} tokens, {} words, {}", tokens, vocab, what);
-    if (label.find(filter_) == std::string::npos) return;
+    if (!wanted(label)) return;
     const std::int64_t line = head_loss_line(rows, half);
     std::byte* at = room_;
     const auto take = [&](std::int64_t bytes) {
@@ -130,6 +130,12 @@ class Bench {
   void forget() { values_.clear(); }
 
  private:
+  bool wanted(const std::string& label) const {
+    return filters_.empty() || std::any_of(filters_.begin(), filters_.end(), [&](const auto& part) {
+             return label.find(part) != std::string::npos;
+           });
+  }
+
   static constexpr std::int64_t room_bytes = std::int64_t{24} << 30;
   struct Value {
     DType type;
@@ -160,13 +166,16 @@ class Bench {
                bytes / 1e6, ms * 1e3, bytes / bandwidth_ / 1e6, rate, 100 * rate / bandwidth_);
   }
 
+  // So that operands of a power of two do not lie alike in the memory's channels.
+  static constexpr std::int64_t apart = 256 * 1031;
+
   std::vector<std::vector<Tensor>> place(const Op& op) {
     std::vector<bool> used(values_.size());
     std::int64_t all = 0;
     for_each_operand(op, [&](Id id, Access) {
       used[static_cast<std::size_t>(id)] = true;
       const Value& one = values_[static_cast<std::size_t>(id)];
-      all += one.shape.count() * size_of(one.type) + 256;
+      all += one.shape.count() * size_of(one.type) + 256 + apart;
     });
     const std::int64_t count = std::clamp<std::int64_t>((std::int64_t{256} << 20) / all + 1, 1, 64);
     next_ = room_;
@@ -181,14 +190,14 @@ class Bench {
         for (std::int64_t at = 0; at < bytes; at += static_cast<std::int64_t>(one.bytes.size()))
           gpu_.copy_in(next_ + at, one.bytes.data(),
                        std::min(bytes - at, static_cast<std::int64_t>(one.bytes.size())));
-        next_ += (bytes + 255) / 256 * 256;
+        next_ += (bytes + 255) / 256 * 256 + apart;
       }
     return sets;
   }
 
   CudaBackend gpu_;
   double bandwidth_;
-  std::string filter_;
+  std::vector<std::string> filters_;
   std::byte *room_, *next_ = nullptr;
   std::vector<Value> values_;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
@@ -352,7 +361,9 @@ void all(Bench& b) {
 
 int main(int count, char** arguments) {
   try {
-    sluice::Bench bench(count > 1 ? std::atof(arguments[1]) : 4.3, count > 2 ? arguments[2] : "");
+    std::vector<std::string> filters;
+    for (int i = 2; i < count; ++i) filters.emplace_back(arguments[i]);
+    sluice::Bench bench(count > 1 ? std::atof(arguments[1]) : 4.3, filters);
     sluice::all(bench);
   } catch (const sluice::Error& e) {
     fmt::print(stderr, "{}\n", e.what());

@@ -30,11 +30,13 @@ __global__ void embed_kernel(const std::int32_t* ids, std::int64_t rows, const W
 }
 
 // What EmbedGrad keeps in scratch: per row how many tokens it has, which becomes where they end;
-// the rows that have any, and how many they are; the tokens row by row, in an order of chance and
-// in theirs.
+// the rows that have any, frequent ones from the back, and how many both are; the tokens row by
+// row, in an order of chance and in theirs.
 struct Sorted {
   int *ends, *present, *presents, *loose, *tokens;
+  std::int64_t rows;
 };
+constexpr int frequent = 64;
 
 __global__ void count_kernel(const std::int32_t* ids, int tokens, std::int64_t rows, int* counts,
                              int* bad) {
@@ -44,8 +46,11 @@ __global__ void count_kernel(const std::int32_t* ids, int tokens, std::int64_t r
 
 // Each row's count becomes where its tokens begin, and rows that have any are listed: one block, a
 // stretch of rows to a thread.
-__global__ void __launch_bounds__(1024) begin_kernel(Sorted to, std::int64_t rows) {
+__global__ void __launch_bounds__(1024) begin_kernel(Sorted to) {
   __shared__ unsigned long long room[1024];
+  __shared__ int frequents;
+  const std::int64_t rows = to.rows;
+  if (threadIdx.x == 0) frequents = 0;
   constexpr int ahead = 8;
   const std::int64_t size = (rows + 1023) / 1024;
   const std::int64_t first = threadIdx.x * size, last = min(rows, first + size);
@@ -62,7 +67,7 @@ __global__ void __launch_bounds__(1024) begin_kernel(Sorted to, std::int64_t row
   int tokens = 0, present = 0;
   each([&](std::int64_t, int count) {
     tokens += count;
-    present += count > 0 ? 1 : 0;
+    present += 0 < count && count < frequent ? 1 : 0;
   });
   const auto both = static_cast<unsigned long long>(present) << 32 | static_cast<unsigned>(tokens);
   room[threadIdx.x] = both;
@@ -78,9 +83,14 @@ __global__ void __launch_bounds__(1024) begin_kernel(Sorted to, std::int64_t row
   each([&](std::int64_t row, int count) {
     to.ends[row] = at;
     at += count;
-    if (count > 0) to.present[place++] = static_cast<int>(row);
+    if (count >= frequent)
+      to.present[rows - 1 - atomicAdd(&frequents, 1)] = static_cast<int>(row);
+    else if (count > 0)
+      to.present[place++] = static_cast<int>(row);
   });
-  if (threadIdx.x == 1023) *to.presents = place;
+  if (threadIdx.x == 1023) to.presents[0] = place;
+  __syncthreads();
+  if (threadIdx.x == 0) to.presents[1] = frequents;
 }
 
 // Afterwards each row's number is where its tokens end.
@@ -119,50 +129,43 @@ __device__ inline unsigned pair_at(const bfloat* p) {
   return x;
 }
 
+// All at once: a row's numbers of `count` tokens, of which the last ones may repeat.
+template <int count, class T, class Add>
+__device__ inline void add_tokens(const T* dy, std::int64_t width, const int* tokens, int last,
+                                  Add add) {
+  int at[count];
+#pragma unroll
+  for (int k = 0; k < count; ++k) at[k] = tokens[min(k, last)];
+  __syncwarp(__activemask());
+  decltype(pair_at(dy)) x[count];
+#pragma unroll
+  for (int k = 0; k < count; ++k) x[k] = pair_at(dy + static_cast<std::int64_t>(at[k]) * width);
+  __syncwarp(__activemask());
+#pragma unroll
+  for (int k = 0; k < count; ++k)
+    if (k <= last) add(numbers_of(x[k]));
+}
+
 constexpr int sum_threads = 128;
 // Blocks take the rows that have tokens in turn, a thread two columns. A frequent row is a chain of
-// additions, which is as fast as the number of its tokens that are on their way.
-template <class T>
-__global__ void __launch_bounds__(sum_threads, 4)
+// additions, which is as fast as the number of its tokens that are on their way; the others are
+// many, and as fast as the number of blocks.
+template <bool often, class T>
+__global__ void __launch_bounds__(sum_threads, often ? 3 : 12)
     sum_kernel(const T* dy, float* dtable, std::int64_t width, Sorted from) {
-  constexpr int ahead = sizeof(T) == 2 ? 64 : 32, few = 4;
+  constexpr int ahead = !often ? 4 : sizeof(T) == 2 ? 64 : 32;
   const std::int64_t column =
       (static_cast<std::int64_t>(blockIdx.y) * sum_threads + threadIdx.x) * 2;
   if (column >= width) return;
-  for (int r = blockIdx.x; r < *from.presents; r += gridDim.x) {
-    const std::int64_t row = from.present[r];
+  const int count = from.presents[often ? 1 : 0];
+  for (int r = blockIdx.x; r < count; r += gridDim.x) {
+    const std::int64_t row = from.present[often ? from.rows - 1 - r : r];
     const int end = from.ends[row];
-    int i = row == 0 ? 0 : from.ends[row - 1];
     float2* const to = reinterpret_cast<float2*>(dtable + row * width + column);
     float2 sum = *to;
-    const auto add = [&](float2 x) { sum.x += x.x, sum.y += x.y; };
-    const auto pair = [&](int place) {
-      return pair_at(dy + static_cast<std::int64_t>(from.tokens[place]) * width + column);
-    };
-    for (; i + ahead <= end; i += ahead) {
-      int tokens[ahead];
-#pragma unroll
-      for (int k = 0; k < ahead; k += 4) {
-        tokens[k] = from.tokens[i + k], tokens[k + 1] = from.tokens[i + k + 1];
-        tokens[k + 2] = from.tokens[i + k + 2], tokens[k + 3] = from.tokens[i + k + 3];
-      }
-      __syncwarp();
-      decltype(pair(0)) x[ahead];
-#pragma unroll
-      for (int k = 0; k < ahead; ++k)
-        x[k] = pair_at(dy + static_cast<std::int64_t>(tokens[k]) * width + column);
-      __syncwarp();
-#pragma unroll
-      for (int k = 0; k < ahead; ++k) add(numbers_of(x[k]));
-    }
-    for (; i < end; i += few) {
-      decltype(pair(0)) x[few];
-#pragma unroll
-      for (int k = 0; k < few; ++k) x[k] = pair(min(i + k, end - 1));
-#pragma unroll
-      for (int k = 0; k < few; ++k)
-        if (i + k < end) add(numbers_of(x[k]));
-    }
+    for (int i = row == 0 ? 0 : from.ends[row - 1]; i < end; i += ahead)
+      add_tokens<ahead>(dy + column, width, from.tokens + i, min(ahead, end - i) - 1,
+                        [&](float2 x) { sum.x += x.x, sum.y += x.y; });
     *to = sum;
   }
 }
@@ -173,8 +176,9 @@ __global__ void __launch_bounds__(sum_threads)
     odd_sum_kernel(const T* dy, float* dtable, std::int64_t width, Sorted from) {
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.y) * sum_threads + threadIdx.x;
   if (column >= width) return;
-  for (int r = blockIdx.x; r < *from.presents; r += gridDim.x) {
-    const std::int64_t row = from.present[r];
+  const int few = from.presents[0], all = few + from.presents[1];
+  for (int r = blockIdx.x; r < all; r += gridDim.x) {
+    const std::int64_t row = from.present[r < few ? r : from.rows - 1 - (r - few)];
     const int end = from.ends[row];
     float sum = dtable[row * width + column];
     for (int i = row == 0 ? 0 : from.ends[row - 1]; i < end; ++i)
@@ -200,23 +204,28 @@ void embed(cudaStream_t s, const std::int32_t* ids, std::int64_t tokens, std::in
 void embed_grad(cudaStream_t s, Type type, const std::int32_t* ids, std::int64_t tokens,
                 std::int64_t rows, const void* dy, float* dtable, std::int64_t width, bool clear,
                 int* scratch, int* bad) {
-  int* const tokens_of = scratch + 2 * rows + 1;
-  const Sorted sorted{scratch, scratch + rows, scratch + 2 * rows, tokens_of, tokens_of + tokens};
+  int* const tokens_of = scratch + 2 * rows + 2;
+  const Sorted sorted{scratch,   scratch + rows,     scratch + 2 * rows,
+                      tokens_of, tokens_of + tokens, rows};
   if (clear) cudaMemsetAsync(dtable, 0, static_cast<std::size_t>(rows * width) * 4, s);
   cudaMemsetAsync(sorted.ends, 0, static_cast<std::size_t>(rows) * sizeof(int), s);
   const auto grid = static_cast<unsigned>((tokens + 255) / 256);
   const int count = static_cast<int>(tokens);
   count_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted.ends, bad);
-  begin_kernel<<<1, 1024, 0, s>>>(sorted, rows);
+  begin_kernel<<<1, 1024, 0, s>>>(sorted);
   place_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted);
   rank_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted);
-  const auto most = static_cast<unsigned>(std::min(tokens, rows));
-  const bool odd = width % 2 != 0;
-  const std::int64_t columns = odd ? sum_threads : 2 * sum_threads;
-  const dim3 blocks(std::min(most, 2112U), static_cast<unsigned>((width + columns - 1) / columns));
+  const auto blocks = [&](std::int64_t most, int columns) {
+    return dim3(static_cast<unsigned>(std::min(most, std::min(tokens, rows))),
+                static_cast<unsigned>((width + columns - 1) / columns));
+  };
   with_type(type, [&]<class T>(T*) {
-    const auto run = odd ? odd_sum_kernel<T> : sum_kernel<T>;
-    run<<<blocks, sum_threads, 0, s>>>(static_cast<const T*>(dy), dtable, width, sorted);
+    const auto run = [&](auto kernel, dim3 grid) {
+      kernel<<<grid, sum_threads, 0, s>>>(static_cast<const T*>(dy), dtable, width, sorted);
+    };
+    if (width % 2 != 0) return run(odd_sum_kernel<T>, blocks(2112, sum_threads));
+    run(sum_kernel<true, T>, blocks(132, 2 * sum_threads));
+    run(sum_kernel<false, T>, blocks(2112, 2 * sum_threads));
   });
 }
 

@@ -4,7 +4,10 @@
 //
 // bf16 dlogits take the front half of their token's logits: what a round of the block writes lies
 // before what it has read.
+#include <algorithm>
+
 #include "backend/cuda/kernels/common.cuh"
+#include "backend/cuda/kernels/mma.cuh"
 
 namespace sluice::gpu {
 namespace {
@@ -130,6 +133,92 @@ __global__ void __launch_bounds__(threads, 2) softmax_kernel(HeadChunk c, int* b
   }
 }
 
+// The same with a token's logits in shared memory, so that they are read once: a multiprocessor has
+// one block, which while it writes a row asks for its next one, place by place. A thread reads and
+// overwrites its own places alone, each after the number that was there has been used.
+constexpr int row_threads = 1024, row_groups = 4, row_each = 4;
+constexpr std::int64_t row_most = 227 * 1024 / 16 - 64;  // fours
+
+template <class T>
+__global__ void __launch_bounds__(row_threads, 1) row_kernel(HeadChunk c, int* bad) {
+  extern __shared__ float4 row[];
+  __shared__ float float_room[33];
+  __shared__ double room[33];
+  const std::int64_t fours = (c.rows + 3) / 4;
+  const auto logits_of = [&](std::int64_t token) { return c.logits + token * c.line; };
+  const auto place = [](int group, int k) {
+    return static_cast<std::int64_t>(group * row_each + k) * row_threads + threadIdx.x;
+  };
+  const auto ask = [&](std::int64_t token, std::int64_t i) {
+    if (token < c.tokens && i < fours)
+      copy_16(reinterpret_cast<bfloat*>(row + i),
+              reinterpret_cast<const bfloat*>(logits_of(token)) + 8 * i, 16);
+  };
+#pragma unroll
+  for (int group = 0; group < row_groups; ++group) {
+#pragma unroll
+    for (int k = 0; k < row_each; ++k) ask(blockIdx.x, place(group, k));
+    end_copies();
+  }
+  const float4 none = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+  for (std::int64_t token = blockIdx.x; token < c.tokens; token += gridDim.x) {
+    const Logits at{reinterpret_cast<const float*>(row), c.bias, c.vocab};
+    T* const dlogits = reinterpret_cast<T*>(logits_of(token));
+    const float weight = c.weights[token];
+    const std::int32_t target = c.targets[token];
+    const bool counts = weight != 0 && 0 <= target && target < c.vocab;
+    if (weight != 0 && !counts && threadIdx.x == 0) *bad = static_cast<int>(token + 1);
+    Sum<T> mine;
+    const auto add = [&](int group) {
+      float4 x[row_each];
+#pragma unroll
+      for (int k = 0; k < row_each; ++k) {
+        const std::int64_t i = place(group, k);
+        x[k] = i * 4 < c.vocab ? at(i * 4) : none;
+      }
+      mine.add(x);
+    };
+    await_copies<3>(), add(0);
+    await_copies<2>(), add(1);
+    await_copies<1>(), add(2);
+    await_copies<0>(), add(3);
+    const float largest =
+        joined(mine.largest, float_room, [](float a, float b) { return fmaxf(a, b); });
+    const double part =
+        mine.sum == 0 ? 0.0
+                      : static_cast<double>(mine.sum) *
+                            exp(static_cast<double>(mine.largest) - static_cast<double>(largest));
+    const double sum = block_sum(part, room);
+    if (threadIdx.x == 0) {
+      const auto* const numbers = reinterpret_cast<const float*>(row);
+      const float bias = c.bias == nullptr || !counts ? 0.0f : c.bias[target];
+      c.nll[token] = counts ? static_cast<double>(largest) + log(sum) -
+                                  static_cast<double>(numbers[target] + bias)
+                            : 0.0;
+    }
+    __syncthreads();  // nobody asks for the next row before the target's logit was read
+    const float factor = weight * static_cast<float>(1 / sum);
+#pragma unroll
+    for (int group = 0; group < row_groups; ++group) {
+#pragma unroll
+      for (int k = 0; k < row_each; ++k) {
+        const std::int64_t i = place(group, k), v = i * 4;
+        if (i >= fours) continue;
+        if (c.gradient) {
+          const float4 x = v < c.vocab ? at(v) : none;
+          const auto slope = [&](float logit, int j) {
+            const float p = factor * exponential<T>(logit - largest);
+            return !counts ? 0.0f : v + j == target ? p - weight : p;
+          };
+          put(dlogits + v, make_float4(slope(x.x, 0), slope(x.y, 1), slope(x.z, 2), slope(x.w, 3)));
+        }
+        ask(token + gridDim.x, i);
+      }
+      end_copies();
+    }
+  }
+}
+
 __global__ void losses_kernel(HeadChunk c, double* stats, bool clear) {
   __shared__ double room[33];
   double loss = 0, weight = 0;
@@ -148,8 +237,17 @@ __global__ void losses_kernel(HeadChunk c, double* stats, bool clear) {
 }  // namespace
 
 void head_softmax(cudaStream_t s, const HeadChunk& chunk, int* bad) {
+  const std::int64_t fours = (chunk.rows + 3) / 4;
   with_type(chunk.type, [&]<class T>(T*) {
-    softmax_kernel<T><<<static_cast<unsigned>(chunk.tokens), threads, 0, s>>>(chunk, bad);
+    // Narrower rows leave room for several blocks, which the caches serve as well.
+    if (fours * 2 <= row_most || fours > row_most || chunk.line % 4 != 0) {
+      softmax_kernel<T><<<static_cast<unsigned>(chunk.tokens), threads, 0, s>>>(chunk, bad);
+      return;
+    }
+    const auto bytes = static_cast<int>(fours * 16);
+    cudaFuncSetAttribute(row_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    row_kernel<T><<<static_cast<unsigned>(std::min<std::int64_t>(chunk.tokens, 132)), row_threads,
+                    static_cast<std::size_t>(bytes), s>>>(chunk, bad);
   });
 }
 

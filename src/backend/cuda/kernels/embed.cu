@@ -1,6 +1,8 @@
 // Embed moves M rows: 2 M D numbers. EmbedGrad reads M D numbers of dy and updates the rows that
 // occur, and clears the table (4 V D bytes) in the first micro-batch: limit of both, those bytes
-// over the memory bandwidth.
+// over the memory bandwidth, of which on an H200 (4.3 TB/s, bench_gpu_kernels, 32 x 1024 tokens as
+// frequent as words are, width 768) Embed reached 99%. EmbedGrad takes 276 us where that limit is
+// 26: seven launches, and the additions of the most frequent row, one after the other.
 //
 // The gradient's sum has one order: tokens ascending for every row, as on the CPU, so that its
 // bits are the CPU's. Tokens are sorted by row first: how often each row occurs, where its tokens

@@ -2,7 +2,7 @@
 // tools/goldens/bpe.py with tiktoken and Hugging Face's tokenizers), and damage is named.
 #include <gtest/gtest.h>
 
-#include <filesystem>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -10,6 +10,7 @@
 #include "core/file.h"
 #include "core/test_folder.h"
 #include "data/bpe_tokenizer.h"
+#include "data/encode.h"
 
 namespace sluice {
 namespace {
@@ -113,6 +114,21 @@ TEST(BpeFiles, any_bytes_round_trip_and_cuts_are_safe) {
   EXPECT_GT(cuts, 600);
 }
 
+// Text without a space, too, is worked on in parts: it may be cut at its line ends.
+TEST(BpeFiles, cuts_are_found_in_any_script) {
+  std::string text;
+  while (text.size() < 4000) text += "\u6771\u4eac\u306f\u65e5\u672c\u3002\n\u4f60\u597d\n";
+  for (const auto& [name, tokenizer] : all()) {
+    for (std::size_t at = 1; at < 3900; at += 97) {
+      const std::size_t cut = tokenizer->safe_cut(text, at);
+      ASSERT_LT(cut, at + 40) << name;
+      Ids parts = encode(*tokenizer, std::string_view(text).substr(0, cut));
+      tokenizer->encode(std::string_view(text).substr(cut), parts);
+      ASSERT_EQ(parts, encode(*tokenizer, text)) << name << " at " << cut;
+    }
+  }
+}
+
 // Splits a tokenizer.json into the two older files.
 void write_lists(const nlohmann::json& file, const std::string& folder) {
   nlohmann::json vocab = file["model"]["vocab"];
@@ -136,6 +152,56 @@ TEST(BpeFiles, vocab_json_and_merges_txt) {
   write_lists(nlohmann::json::parse(all()[0].tokenizer->tokenizer_json()), folder.path("."));
   EXPECT_EQ(load_tokenizer(folder.path("."))->kind(), "gpt2");
   EXPECT_EQ(load_tokenizer(assets)->kind(), "gpt2");
+}
+
+// 1 MiB of what has broken other tokenizers: at most a second each, by any of the splitters.
+TEST(BpeFilesSlow, adversarial_megabytes) {
+  std::mt19937 random(13);
+  constexpr std::size_t size = std::size_t{1} << 20;
+  std::vector<std::string> texts;
+  for (const std::string_view part :
+       {"a",  " ",  "\n",       " \n",     "\r",     "0",    "'",
+        "!",  "=",  "\xCC\x81", "\u3000",  "\u6771", "\xFF", "\xF0\x9F",
+        "a ", " a", "'s",       "\u00a0x", "ab",     "1a",   "\n\n "}) {
+    std::string& text = texts.emplace_back();
+    while (text.size() < size) text += part;
+  }
+  std::string& noise = texts.emplace_back();
+  while (noise.size() < size) noise += static_cast<char>(random());
+  std::string& letters = texts.emplace_back();
+  while (letters.size() < size) letters += static_cast<char>('a' + random() % 26);
+  for (const std::string& text : texts) {
+    for (const auto& [name, tokenizer] : all()) {
+      const std::clock_t before = std::clock();
+      const Ids ids = encode(*tokenizer, text);
+      EXPECT_LE(std::clock() - before, CLOCKS_PER_SEC) << name << ": " << text.substr(0, 8);
+      std::string back;
+      tokenizer->decode_append(ids, back);
+      ASSERT_EQ(back, text) << name;
+    }
+  }
+}
+
+// The ids of a long text do not depend on how many threads make them.
+TEST(BpeFilesSlow, threads_change_nothing) {
+  std::mt19937 random(14);
+  const std::vector<nlohmann::json> strings = golden_strings();
+  std::string text;
+  while (text.size() < (std::size_t{9} << 20))
+    text += strings[random() % strings.size()]["text"].get<std::string>() + "\n";
+  const auto in_parts = [&](const Tokenizer& tokenizer, int threads) {
+    Ids out;
+    encode_in_parts(tokenizer, text, threads, [&](std::span<const std::int32_t> ids) {
+      out.insert(out.end(), ids.begin(), ids.end());
+    });
+    return out;
+  };
+  for (const auto& [name, tokenizer] : all()) {
+    const Ids whole = encode(*tokenizer, text);
+    for (const int threads : {1, 2, 5})
+      ASSERT_TRUE(in_parts(*tokenizer, threads) == whole) << name << " " << threads;
+  }
+  EXPECT_FALSE(in_parts(*all()[0].tokenizer, 2) == encode(*all()[1].tokenizer, text));
 }
 
 class DamagedFile : public testing::Test {

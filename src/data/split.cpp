@@ -173,13 +173,36 @@ std::size_t first_piece(Splitter splitter, std::string_view text) {
   return text.size();
 }
 
-// No piece holds a letter, digit or mark of ASCII followed by a space, nor a letter or digit
-// followed by a line end, and none looks behind itself.
+namespace {
+
+// The class of the character that ends where `text` does.
+CharClass class_at_end(std::string_view text) {
+  const auto last = static_cast<unsigned char>(text.back());
+  if (last < 0x80) return ascii_classes[last];
+  for (std::size_t bytes = 2; bytes <= 4 && bytes <= text.size(); ++bytes) {
+    const Utf8Char c = first_char(text.substr(text.size() - bytes));
+    if (c.valid && static_cast<std::size_t>(c.bytes) == bytes) return class_of(c.code);
+  }
+  return CharClass::other;
+}
+
+}  // namespace
+
+// Before white space: no piece holds a character and a space behind it, nor a letter or digit and
+// a line end; a mark and its line ends may be one. Behind a line end that stands alone: it is the
+// end of a piece whatever follows, and would be at the end of the text too. An unfinished character
+// behind it may become white space. No piece looks behind itself.
 bool is_safe_cut(std::string_view text, std::size_t at) {
   const char here = text[at];
-  const auto before = static_cast<unsigned char>(text[at - 1]);
-  if (before <= ' ' || before >= 0x7F) return false;
-  return here == ' ' || (here == '\n' && ascii_classes[before] != CharClass::other);
+  if (here == ' ' || here == '\n') {
+    const CharClass before = class_at_end(text.substr(0, at));
+    if (before == CharClass::space) return false;
+    return here == ' ' || before != CharClass::other;
+  }
+  if (text[at - 1] != '\n' || at < 2) return false;
+  if (class_at_end(text.substr(0, at - 1)) == CharClass::space) return false;
+  const Utf8Char next = first_char(text.substr(at));
+  return next.valid && class_of(next.code) != CharClass::space;
 }
 
 std::string_view name_of(Splitter splitter) {

@@ -118,13 +118,16 @@ class Encoder {
 // Texts end at NUL bytes, or with the input.
 void encode_texts(Input& input, Encoder& out) {
   std::string pending;
+  std::size_t looked = 0;  // no NUL before it
   while (input.read(pending)) {
     std::size_t begin = 0;
-    for (std::size_t end; (end = pending.find('\0', begin)) != std::string::npos; begin = end + 1) {
+    for (std::size_t end; (end = pending.find('\0', looked)) != std::string::npos;) {
       out.add(std::string_view(pending).substr(begin, end - begin));
       out.end_text();
+      begin = looked = end + 1;
     }
     pending.erase(0, begin);
+    looked = pending.size();
   }
   if (pending.empty()) return;
   out.add(pending);

@@ -22,7 +22,9 @@ TokenizerPtr gpt2_of(const std::string& assets) {
 }  // namespace
 
 void throw_no_such_tokenizer(const std::string& name, const std::string& kinds) {
-  const std::string near = nearest(name, {"bytes", "chars", "gpt2"});
+  std::vector<std::string> names = {"bytes", "gpt2"};
+  if (kinds.find("chars") != std::string::npos) names.emplace_back("chars");
+  const std::string near = nearest(name, names);
   throw Error(Exit::usage, {.what = "there is no such tokenizer",
                             .where = "--tokenizer",
                             .expected = kinds,

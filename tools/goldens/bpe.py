@@ -9,7 +9,8 @@ Strings are generated: words of many scripts, white space of every kind, control
 emoji, contractions, digits, any code point. Four tokenizers are compared on each: gpt2 (tiktoken
 with GPT-2's merges), and three trained here by Hugging Face on text made of the same parts: one
 with GPT-2's splitter, one with Llama 3's pattern, both loaded from tokenizer.json, and one as
-tiktoken ranks with cl100k's. Exit code 0 only if all ids are equal and the planted control is not.
+tiktoken ranks with cl100k's. Then the other way: tokenizers that `sluice prepare` has learnt are given to
+Hugging Face. Exit code 0 only if all ids are equal and the planted control is not.
 """
 
 import argparse
@@ -133,6 +134,24 @@ def ours(sluice, arguments, strings):
     return [[int(word) for word in line.split()] for line in lines]
 
 
+def ours_in_theirs(sluice, folder, rng):
+    """How many strings have other ids where Hugging Face reads the tokenizer.json that we wrote."""
+    strings = [make_string(rng) for _ in range(3000)]
+    text = folder / "learnt.txt"
+    text.write_text("".join(strings), newline="")
+    wrong = 0
+    for pattern in ("gpt2", "llama3", "cl100k", "none"):
+        subprocess.run([sluice, "prepare", text, "--tokenizer", "train:2000", "--pattern", pattern, "--out",
+                        folder / "learnt"], stdout=subprocess.PIPE, check=True)
+        file = str(folder / "learnt.tokenizer.json")
+        theirs = Tokenizer.from_file(file)
+        different = sum(theirs.encode(string).ids != mine
+                        for string, mine in zip(strings, ours(sluice, [file], strings)))
+        print(f"learnt with {pattern}, read by Hugging Face: {different} of {len(strings)} with other ids")
+        wrong += different
+    return wrong
+
+
 def compare(arguments):
     rng = random.Random(arguments.seed)
     wrong = 0
@@ -149,6 +168,7 @@ def compare(arguments):
                         if wrong <= 20:
                             print(f"{name}: {text!r}\n  ours   {mine}\n  theirs {expected}")
         name, options, theirs = cases[0]
+        wrong += ours_in_theirs(arguments.sluice, pathlib.Path(folder), rng)
         control = ours(arguments.sluice, options, ["the  end"])[0] != theirs("the end")
     print(f"{done} strings, {len(cases)} tokenizers: {wrong} with other ids"
           + ("" if control else "; the control was not noticed"))

@@ -25,7 +25,7 @@ TEST(Tokenize, any_bytes_round_trip) {
     bytes += static_cast<char>(random());
   }
   write_file_atomic(folder.path("text"), bytes);
-  for (const std::string kind :
+  for (const std::string& kind :
        {std::string("bytes"), tokenizers + "hf-gpt2.json", tokenizers + "hf-llama3.json",
         tokenizers + "cl100k.tiktoken --pattern cl100k"}) {
     const std::string command = encode_with(kind);

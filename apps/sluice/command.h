@@ -32,6 +32,7 @@ struct Context {
 };
 
 void add_prepare(CLI::App& app, Context& context);
+void add_tokenize(CLI::App& app, Context& context);
 void add_train(CLI::App& app, Context& context);
 void add_eval(CLI::App& app, Context& context);
 void add_generate(CLI::App& app, Context& context);

@@ -89,6 +89,12 @@ void Session::load_tokenizer_of(const ModelFolder& folder) {
     without_tokenizer_ = e.report().what;
     return;
   }
+  if (!folder.step && tokenizer_->vocab_size() > model_.vocab) {
+    without_tokenizer_ = fmt::format("its tokenizer.json has {} ids, the model {}",
+                                     tokenizer_->vocab_size(), model_.vocab);
+    tokenizer_.reset();
+    return;
+  }
   require(tokenizer_->vocab_size() <= model_.vocab, [&] {
     return Error(Exit::input, {"the tokenizer has more ids than the model",
                                path,

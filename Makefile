@@ -12,7 +12,7 @@ TSAN_TESTS ?= backend whole
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: setup build demo quick test test-all bench goldens format check clean \
+.PHONY: setup build demo quick test test-all bench goldens interop format check clean \
         merges austen setup-cuda cuda-headers configure \
         test-build stages stage-quick stage-slow stage-all stage-asan stage-asan-all stage-tsan
 
@@ -138,6 +138,13 @@ goldens:
 	@test -d build/venv || python3 -m venv build/venv
 	@build/venv/bin/pip install --quiet -r tools/goldens/requirements.txt
 	@build/venv/bin/python tools/goldens/make_goldens.py
+	@build/venv/bin/python tools/goldens/bpe.py --write
+
+# A million generated strings: our ids beside tiktoken's and Hugging Face's.
+interop: build merges
+	@test -d build/venv || python3 -m venv build/venv
+	@build/venv/bin/pip install --quiet -r tools/goldens/requirements.txt
+	@build/venv/bin/python tools/goldens/bpe.py --sluice $(RELEASE)/sluice
 
 clean:
 	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before build/counts.txt

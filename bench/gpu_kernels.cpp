@@ -1,7 +1,7 @@
 // What the GPU's own kernels reach of their limits: bytes that each must move, the time it takes,
 // and the share of the memory's bandwidth that this is. One line for each kernel and size.
 //
-//   bench_gpu_kernels [TB/s of a copy, 4.3] [part of a kernel's name]
+//   bench_gpu_kernels [TB/s of a copy, 4.3] [parts of kernels' names]…
 //
 // Operands are random and turn over several sets, so that what one run left in the L2 cache is
 // gone. The median of 9 rounds of at least 2 ms each.
@@ -31,10 +31,10 @@ constexpr DType f32 = DType::f32, half = DType::bf16;
 // Operands in turn: what an op sees of them is another set each time.
 class Bench {
  public:
-  Bench(double bandwidth, std::string filter)
+  Bench(double bandwidth, std::vector<std::string> filters)
       : gpu_((cuda_device(0), 0)),
         bandwidth_(bandwidth),
-        filter_(std::move(filter)),
+        filters_(std::move(filters)),
         room_(gpu_.take(room_bytes)) {
     check_cuda(cudaEventCreate(&begin_), "an event");
     check_cuda(cudaEventCreate(&end_), "an event");
@@ -78,19 +78,78 @@ class Bench {
   // `bytes` that the op must move.
   void time(const std::string& what, const Op& op, double bytes, bool first = true) {
     const std::string label = fmt::format("{} {}", name_of(op), what);
-    if (label.find(filter_) == std::string::npos) return;
+    if (!wanted(label)) return;
     const std::vector<std::vector<Tensor>> sets = place(op);
     std::vector<ValueType> types;
     for (const Value& one : values_) types.push_back({one.type, one.shape});
     const std::int64_t scratch = workspace_bytes(op, types, {});
+    report(label, bytes, [&](std::size_t i) {
+      gpu_.run(op, {.values = sets[i % sets.size()],
+                    .workspace = {next_, static_cast<std::size_t>(scratch)},
+                    .first = first});
+    });
+  }
+  // The softmax of a chunk of logits by itself: logits read, dlogits written.
+  void time_softmax(const char* what, std::int64_t tokens, std::int64_t vocab, std::int64_t rows) {
+    const std::string label = fmt::format("softmax {} tokens, {} words, {}", tokens, vocab, what);
+    if (!wanted(label)) return;
+    const std::int64_t line = head_loss_line(rows, half);
+    std::byte* at = room_;
+    const auto take = [&](std::int64_t bytes) {
+      std::byte* const out = at;
+      at += (bytes + 255) / 256 * 256;
+      return out;
+    };
+    gpu::HeadChunk chunk{.type = gpu::Type::bf16,
+                         .logits = reinterpret_cast<float*>(take(tokens * line * 4)),
+                         .tokens = tokens,
+                         .line = line,
+                         .vocab = vocab,
+                         .rows = rows,
+                         .gradient = true};
+    std::vector<float> weights(static_cast<std::size_t>(tokens), 1);
+    std::vector<std::int32_t> targets(static_cast<std::size_t>(tokens), 7);
+    auto* const w = take(tokens * 4);
+    gpu_.copy_in(w, reinterpret_cast<std::byte*>(weights.data()), tokens * 4);
+    auto* const t = take(tokens * 4);
+    gpu_.copy_in(t, reinterpret_cast<std::byte*>(targets.data()), tokens * 4);
+    chunk.weights = reinterpret_cast<float*>(w), chunk.targets = reinterpret_cast<int*>(t);
+    chunk.nll = reinterpret_cast<double*>(take(tokens * 8));
+    std::vector<float> random(1 << 22);
+    std::mt19937 source(3);
+    for (float& x : random) x = static_cast<float>(source() % 1000) * 0.005f;
+    for (std::int64_t i = 0; i < tokens * line; i += 1 << 22)
+      gpu_.copy_in(reinterpret_cast<std::byte*>(chunk.logits + i),
+                   reinterpret_cast<std::byte*>(random.data()),
+                   4 * std::min<std::int64_t>(1 << 22, tokens * line - i));
+    const double logits = static_cast<double>(tokens) * static_cast<double>(rows);
+    report(label, 6 * logits, [&](std::size_t) {
+      gpu::head_softmax(gpu_.stream(), chunk, gpu_.bad(CudaBackend::bad_target));
+    });
+  }
+  void forget() { values_.clear(); }
+
+ private:
+  bool wanted(const std::string& label) const {
+    return filters_.empty() || std::any_of(filters_.begin(), filters_.end(), [&](const auto& part) {
+             return label.find(part) != std::string::npos;
+           });
+  }
+
+  static constexpr std::int64_t room_bytes = std::int64_t{24} << 30;
+  struct Value {
+    DType type;
+    Shape shape;
+    std::vector<std::byte> bytes;  // repeated as often as it takes
+  };
+
+  template <class Run>
+  void report(const std::string& label, double bytes, Run one) {
     std::vector<float> rounds;
-    std::size_t set = 0;
+    std::size_t next = 0;
     const auto run = [&](int times) {
       check_cuda(cudaEventRecord(begin_, gpu_.stream()), "an event");
-      for (int i = 0; i < times; ++i)
-        gpu_.run(op, {.values = sets[set++ % sets.size()],
-                      .workspace = {next_, static_cast<std::size_t>(scratch)},
-                      .first = first});
+      for (int i = 0; i < times; ++i) one(next++);
       check_cuda(cudaEventRecord(end_, gpu_.stream()), "an event");
       gpu_.finish();
       float ms = 0;
@@ -106,15 +165,9 @@ class Bench {
     fmt::print("{:52} {:8.1f} MB {:9.1f} us  limit {:8.1f} us  {:5.2f} TB/s  {:3.0f}%\n", label,
                bytes / 1e6, ms * 1e3, bytes / bandwidth_ / 1e6, rate, 100 * rate / bandwidth_);
   }
-  void forget() { values_.clear(); }
 
- private:
-  static constexpr std::int64_t room_bytes = std::int64_t{24} << 30;
-  struct Value {
-    DType type;
-    Shape shape;
-    std::vector<std::byte> bytes;  // repeated as often as it takes
-  };
+  // So that operands of a power of two do not lie alike in the memory's channels.
+  static constexpr std::int64_t apart = 256 * 1031;
 
   std::vector<std::vector<Tensor>> place(const Op& op) {
     std::vector<bool> used(values_.size());
@@ -122,7 +175,7 @@ class Bench {
     for_each_operand(op, [&](Id id, Access) {
       used[static_cast<std::size_t>(id)] = true;
       const Value& one = values_[static_cast<std::size_t>(id)];
-      all += one.shape.count() * size_of(one.type) + 256;
+      all += one.shape.count() * size_of(one.type) + 256 + apart;
     });
     const std::int64_t count = std::clamp<std::int64_t>((std::int64_t{256} << 20) / all + 1, 1, 64);
     next_ = room_;
@@ -137,14 +190,14 @@ class Bench {
         for (std::int64_t at = 0; at < bytes; at += static_cast<std::int64_t>(one.bytes.size()))
           gpu_.copy_in(next_ + at, one.bytes.data(),
                        std::min(bytes - at, static_cast<std::int64_t>(one.bytes.size())));
-        next_ += (bytes + 255) / 256 * 256;
+        next_ += (bytes + 255) / 256 * 256 + apart;
       }
     return sets;
   }
 
   CudaBackend gpu_;
   double bandwidth_;
-  std::string filter_;
+  std::vector<std::string> filters_;
   std::byte *room_, *next_ = nullptr;
   std::vector<Value> values_;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
@@ -256,26 +309,6 @@ void embeddings(Bench& b, const Model& m) {
   b.forget();
 }
 
-// The products of a narrow model are small beside its softmax: two runs, the second without
-// gradients, would tell little, so the kernel's own time is asked of a width of 8.
-void head(Bench& b, const Model& m) {
-  const std::int64_t chunk = 4096, rows = m.vocab;
-  const Shape shape{{B, 1}, {T, chunk}, {D, 8}};
-  const HeadLoss op{.x = b.value(half, shape),
-                    .w = b.value(half, {{V, rows}, {D, 8}}),
-                    .targets = b.ids(text(chunk, m.vocab - 47), {{B, 1}, {T, chunk}}),
-                    .weights = b.value(f32, {{B, 1}, {T, chunk}}, 0, 1),
-                    .stats = b.numbers({0, 0}),
-                    .dx = b.value(half, shape),
-                    .vocab = m.vocab - 47,
-                    .chunk = chunk};
-  // Products: logits written (4), dlogits read (2); the softmax: logits read (4), dlogits written
-  // (2).
-  b.time(fmt::format("{} (with products 8 wide)", m.name), op,
-         12 * static_cast<double>(chunk) * static_cast<double>(rows));
-  b.forget();
-}
-
 void updates(Bench& b, const char* name, const Shape& shape) {
   const double n = static_cast<double>(shape.count());
   const Id g = b.value(f32, shape), m = b.value(f32, shape, 0.1),
@@ -313,7 +346,7 @@ void all(Bench& b) {
     norms(b, m, half);
     elementwise(b, m, half);
     embeddings(b, m);
-    head(b, m);
+    b.time_softmax(m.name, 4096, m.vocab - 47, m.vocab);
   }
   norms(b, models[0], f32);
   elementwise(b, models[0], f32);
@@ -328,7 +361,9 @@ void all(Bench& b) {
 
 int main(int count, char** arguments) {
   try {
-    sluice::Bench bench(count > 1 ? std::atof(arguments[1]) : 4.3, count > 2 ? arguments[2] : "");
+    std::vector<std::string> filters;
+    for (int i = 2; i < count; ++i) filters.emplace_back(arguments[i]);
+    sluice::Bench bench(count > 1 ? std::atof(arguments[1]) : 4.3, filters);
     sluice::all(bench);
   } catch (const sluice::Error& e) {
     fmt::print(stderr, "{}\n", e.what());

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is Sluice faster than its peers on this machine? Every comparison of `make bench`, in one run.
 
-    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32] [step-bf16] [stream] [predict]    without names: all
+    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32] [step-bf16] [stream] [predict] [tokens]    (without names: all)
 
 Fetches PyTorch and Transformers from PyPI into build/venv when they are not there, builds the timing programs into
 build/bench and writes each result with its command to bench/results/. It takes about an hour on two cores. Nothing
@@ -33,7 +33,7 @@ def python_with_peers():
     python = VENV / "bin" / "python"
     if not python.exists():
         run(sys.executable, "-m", "venv", VENV)
-    if subprocess.run([python, "-c", "import torch, transformers"], capture_output=True).returncode != 0:
+    if subprocess.run([python, "-c", "import torch, transformers, tiktoken"], capture_output=True).returncode != 0:
         run(python, "-m", "pip", "install", "--quiet", "-r", "tools/goldens/requirements.txt")
     return python
 
@@ -71,9 +71,13 @@ def compare_prediction(name, python, _program, _bf16):
     run(python, "bench/predict.py", "--sluice", SLUICE, "--out", f"bench/results/{name}.txt")
 
 
+def compare_tokens(name, python, _program, _bf16):
+    run(python, "bench/tokens.py", "--sluice", SLUICE, "--out", f"bench/results/{name}.txt")
+
+
 COMPARISONS = {"gemm-f32": compare_gemm, "gemm-bf16": compare_gemm, "train-bf16": compare_training,
                "train-f32": compare_training, "step-bf16": tabulate_step, "stream": compare_streaming,
-               "predict": compare_prediction}
+               "predict": compare_prediction, "tokens": compare_tokens}
 
 
 def main():

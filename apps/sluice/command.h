@@ -32,6 +32,7 @@ struct Context {
 };
 
 void add_prepare(CLI::App& app, Context& context);
+void add_tokenize(CLI::App& app, Context& context);
 void add_train(CLI::App& app, Context& context);
 void add_eval(CLI::App& app, Context& context);
 void add_generate(CLI::App& app, Context& context);
@@ -40,6 +41,7 @@ void add_inspect(CLI::App& app, Context& context);
 void add_verify(CLI::App& app, Context& context);
 void add_diff(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
+void add_bench(CLI::App& app, Context& context);
 
 // Thrown when stdout's reader has gone: the command ends quietly, as one killed by SIGPIPE.
 struct OutputClosed {};

@@ -42,7 +42,7 @@ std::vector<std::int32_t> prompt_of(const Options& options, const Session& sessi
   require(session.tokenizer() != nullptr, [&] {
     return Error(Exit::input, {"a prompt in words needs a tokenizer",
                                folder,
-                               "a tokenizer.json that Sluice wrote",
+                               "a tokenizer.json that Sluice can use",
                                session.without_tokenizer(),
                                {"--prompt-ids 1,2,3"}});
   });

@@ -132,13 +132,13 @@ int run(std::vector<std::string> arguments, Context& context) {
   app.add_flag("--debug", context.debug, "errors with their source line and what led to them");
   app.add_flag("--json", context.json)->group("");  // before the command's name
   app.add_option("--fault", fault)->group("");      // for tests: core/fault.h
-  for (const auto& add : {add_prepare, add_train, add_eval, add_generate, add_plan, add_inspect,
-                          add_verify, add_diff, add_doctor})
+  for (const auto& add : {add_prepare, add_tokenize, add_train, add_eval, add_generate, add_plan,
+                          add_inspect, add_verify, add_diff, add_doctor, add_bench})
     add(app, context);
 
   const std::string command = command_of(arguments);
   require_command(app, command);
-  const std::vector<std::string> with_options{"train", "plan", "eval", "generate"};
+  const std::vector<std::string> with_options{"train", "plan", "eval", "generate", "bench"};
   if (std::find(with_options.begin(), with_options.end(), command) != with_options.end())
     context.overrides = take_overrides(arguments);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back

@@ -9,6 +9,7 @@
 #include "checkpoint/model_files.h"
 #include "command.h"
 #include "planner/memory_report.h"
+#include "train/device.h"
 #include "train/plan_file.h"
 
 namespace sluice {
@@ -111,13 +112,26 @@ bool is_of_use(const std::string& key) {
   return std::find(std::begin(plan_keys), std::end(plan_keys), key) != std::end(plan_keys);
 }
 
+// The machine at hand with the device that a plan file means.
+PlanMachine machine_for(const PlanFile& file) {
+  const HostFacts host = host_facts("");
+  const std::int64_t memory = total_memory(host);
+  PlanMachine out{"cpu", host.cpu, "", 0, memory, memory};
+  if (file.machine.device == "cpu") return out;
+  Config config;
+  config.plan.device = file.plan.device;
+  const Device device(config);
+  if (device.is_gpu())
+    out.device = "cuda", out.model = device.model(), out.memory = device.memory();
+  return out;
+}
+
 // What of a plan of training is of use here, refused when it is of another model or machine.
 PlanConfig plan_of_weights(const PlanFile& file, const ModelFolder& folder) {
   require_made_for(file, read_model_config(folder.path));
-  const HostFacts host = host_facts("");
-  const std::int64_t memory = total_memory(host);
-  require_made_for(file, PlanMachine{"cpu", host.cpu, "", 0, memory, memory});
+  require_made_for(file, machine_for(file));
   PlanConfig out;
+  out.device = file.plan.device;
   out.device_memory = file.plan.device_memory;
   out.host_memory = file.plan.host_memory;
   out.disk_memory = file.plan.disk_memory;
@@ -150,6 +164,7 @@ SessionOptions session_options(const ReadOptions& o, Context& context, const Mod
                          fmt::format("an option of {}", fmt::join(plan_keys, ", ")), key);
     });
   for (const auto& [key, place] : config.places) places[key] = place;
+  if (const std::string why = settle_device(config); !why.empty()) note(why);
   out.plan = config.plan;
   return out;
 }

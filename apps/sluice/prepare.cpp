@@ -1,6 +1,7 @@
 // sluice prepare: text files to token shards.
 #include "data/prepare.h"
 
+#include "backend/cpu/host.h"
 #include "command.h"
 
 namespace sluice {
@@ -25,6 +26,7 @@ std::string line_of(const PreparedSet& set) {
 
 int run(const Options& options, Context& context) {
   PrepareOptions request = options.prepare;
+  request.threads = usable_threads();
   if (request.assets.empty()) request.assets = context.assets;
   request.end_of_text = options.end_of_text == "none" ? EndOfText::none : EndOfText::after;
   const PrepareSummary summary = prepare(request);
@@ -54,9 +56,22 @@ void add_prepare(CLI::App& app, Context& context) {
   command->add_option("input", o->prepare.inputs, "text files, one document each")
       ->required()
       ->type_name("FILE");
-  command->add_option("--tokenizer", o->prepare.tokenizer, "bytes, chars or gpt2")
+  command
+      ->add_option(
+          "--tokenizer", o->prepare.tokenizer,
+          "bytes, chars, gpt2, train:VOCABULARY (a BPE of the training text), or a tokenizer's "
+          "file or folder")
       ->required()
       ->type_name("KIND");
+  command
+      ->add_option("--pattern", o->prepare.pattern,
+                   "how train: and a .tiktoken split text: gpt2, cl100k, llama3 or none")
+      ->type_name("NAME");
+  command
+      ->add_option("--min-frequency", o->prepare.min_frequency,
+                   "train: merges pairs that occur at least so often (2)")
+      ->check(at_least(1))
+      ->type_name("N");
   command->add_option("--out", o->prepare.out, "makes PREFIX.bin, .idx, .json, .tokenizer.json")
       ->required()
       ->type_name("PREFIX");

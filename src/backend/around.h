@@ -26,6 +26,8 @@ class AroundBackend : public Backend {
   void finish() override { below_.finish(); }
   // What is recorded is seen once: who wants to see every op has nothing recorded.
   ProductTuner* tuner() override { return below_.tuner(); }
+  std::int64_t stamp() override { return below_.stamp(); }
+  std::int64_t stamped(std::int64_t look) const override { return below_.stamped(look); }
 
  private:
   Backend& below_;

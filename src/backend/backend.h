@@ -5,6 +5,7 @@
 // copy_in() and copy_out() by a lane each.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -31,6 +32,12 @@ struct Frame {
 };
 
 class ProductTuner;
+
+// The device failed: whatever it does from then on fails, too.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
 
 class Backend {
  public:
@@ -70,6 +77,17 @@ class Backend {
   virtual void replay(int) {}
   // Of a backend whose products a library runs; null otherwise.
   virtual ProductTuner* tuner() { return nullptr; }
+  // For a trace: a look at the clock between what run() was given before and after it; and the
+  // nanoseconds of the steady clock that it saw, once that work has ended.
+  virtual std::int64_t stamp() { return steady_nanoseconds(); }
+  virtual std::int64_t stamped(std::int64_t look) const { return look; }
+
+ protected:
+  static std::int64_t steady_nanoseconds() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
 };
 
 }  // namespace sluice

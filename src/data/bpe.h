@@ -1,12 +1,13 @@
 // Byte-pair merges: the table, and the loop that applies it to one piece of text.
 //
-// The merge of lowest rank is applied first, the leftmost first among equals. Ranks are the ids of
-// the merged symbols, as in GPT-2, where a later merge has a larger id.
+// The merge of lowest rank is applied first, the leftmost first among equals. Several pairs may
+// make one id and share a rank.
 // Immutable while used: any number of threads may call encode(), each with its own scratch.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -14,21 +15,24 @@ namespace sluice {
 
 class BpeMerges {
  public:
-  static constexpr std::int32_t none = -1;
+  static constexpr std::int32_t never = std::numeric_limits<std::int32_t>::max();
+  struct Merge {
+    std::int32_t rank = never;  // never: the pair does not merge
+    std::int32_t merged = 0;
+  };
 
   explicit BpeMerges(std::size_t merges);  // how many add() calls will follow
 
   void set_byte(unsigned char byte, std::int32_t id) { byte_ids_[byte] = id; }
-  // REQUIRES: ids in [0, 65536), merged > left, merged > right, the pair not added before.
-  void add(std::int32_t left, std::int32_t right, std::int32_t merged);
-  // What the pair becomes, or none.
-  std::int32_t find(std::int32_t left, std::int32_t right) const;
+  // A pair added again takes the later rank. REQUIRES: ids from 0, a rank in [0, never).
+  void add(std::int32_t left, std::int32_t right, Merge merge);
+  Merge find(std::int32_t left, std::int32_t right) const;
 
   // Memory of encode() for pieces longer than short_piece; keep one per text.
   struct Scratch {
     struct Symbol {
       std::int32_t id;
-      std::int32_t merged;  // what it and its right neighbour would become, or none
+      Merge merge;  // of it and its right neighbour
       std::uint32_t previous, next;
     };
     std::vector<Symbol> symbols;
@@ -36,16 +40,16 @@ class BpeMerges {
   };
   static constexpr std::size_t short_piece = 64;
 
-  // Appends the ids of one piece. Time O(n log n) with n its bytes, memory 16 to 48 bytes per byte,
+  // Appends the ids of one piece. Time O(n log n) with n its bytes, memory 20 to 52 bytes per byte,
   // no recursion. REQUIRES: fewer than 2^32 - 1 bytes.
   void encode(std::string_view piece, std::vector<std::int32_t>& out, Scratch& scratch) const;
 
  private:
   struct Slot {
-    std::uint32_t pair = 0;
-    std::int32_t merged = none;
+    std::uint64_t pair = 0;
+    Merge merge;
   };
-  std::size_t place(std::uint32_t pair) const;
+  std::size_t place(std::uint64_t pair) const;
   void encode_short(std::string_view piece, std::vector<std::int32_t>& out) const;
   void encode_long(std::string_view piece, std::vector<std::int32_t>& out, Scratch& scratch) const;
 

@@ -40,7 +40,10 @@ class BytesTokenizer final : public Tokenizer {
       append_utf8(byte_symbol(static_cast<unsigned char>(b)), tokens[b]);
     }
     tokens.emplace_back(end_of_text_name);
-    return byte_level_json(tokens, "[]", false, end_of_text());
+    return byte_level_json({.splitter = Splitter::none,
+                            .tokens = tokens,
+                            .merges = "[]",
+                            .added = {end_of_text_token(end_of_text())}});
   }
 
  private:
@@ -94,7 +97,7 @@ class CharsTokenizer final : public Tokenizer {
          .decoder = R"({"type":"Fuse"})",
          .model = fmt::format(R"({{"type":"WordLevel","vocab":{},"unk_token":"<unknown>"}})",
                               vocabulary_json(tokens)),
-         .end_of_text = end_of_text()});
+         .added = {end_of_text_token(end_of_text())}});
   }
 
  private:

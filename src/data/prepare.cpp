@@ -1,21 +1,55 @@
 #include "data/prepare.h"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <utility>
 
 #include "core/error.h"
+#include "data/bpe_train.h"
+#include "data/encode.h"
+#include "data/find_tokenizer.h"
 #include "data/unicode.h"
 
 namespace sluice {
 namespace {
 
-constexpr std::size_t piece_bytes = std::size_t{1} << 20;
-
 Error bad_option(std::string what, std::string where, std::string expected, std::string found,
                  std::vector<std::string> tries = {}) {
   return Error(Exit::usage, {std::move(what), std::move(where), std::move(expected),
                              std::move(found), std::move(tries)});
+}
+
+constexpr std::string_view train_prefix = "train:";
+
+// N of "train:N"; absent: another tokenizer.
+std::optional<std::int32_t> vocabulary_to_train(const PrepareOptions& options) {
+  if (!options.tokenizer.starts_with(train_prefix)) return std::nullopt;
+  constexpr std::int32_t least = 257, most = 1 << 24;
+  const std::string_view number = std::string_view(options.tokenizer).substr(train_prefix.size());
+  std::int32_t vocab = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), vocab);
+  const bool whole = error == std::errc() && end == number.data() + number.size();
+  require(whole && vocab >= least && vocab <= most, [&] {
+    return bad_option("this is no size for a vocabulary", "--tokenizer",
+                      fmt::format("{}{} to {}{}", train_prefix, least, train_prefix, most),
+                      options.tokenizer, {"--tokenizer train:32000"});
+  });
+  return vocab;
+}
+
+void check_tokenizer(const PrepareOptions& options) {
+  const bool trained = vocabulary_to_train(options).has_value();
+  if (!trained && options.tokenizer != "chars" && !names_tokenizer(options.tokenizer))
+    throw_no_such_tokenizer(
+        options.tokenizer, "bytes, chars, gpt2, train:VOCABULARY, or a tokenizer's file or folder");
+  require(options.tokenizer != "chars" || options.pattern.empty(), [&] {
+    return bad_option("chars splits nothing", "--pattern", "no --pattern", options.pattern);
+  });
+  require(!trained || options.pattern.empty() || splitter_named(options.pattern), [&] {
+    return bad_option("there is no such pattern", "--pattern", "gpt2, cl100k, llama3 or none",
+                      options.pattern);
+  });
 }
 
 void check(const PrepareOptions& options) {
@@ -27,13 +61,7 @@ void check(const PrepareOptions& options) {
     return bad_option("the prefix for the shards is missing", "--out", "a path", "nothing",
                       {"--out PREFIX"});
   });
-  const std::vector<std::string> kinds = {"bytes", "chars", "gpt2"};
-  require(std::find(kinds.begin(), kinds.end(), options.tokenizer) != kinds.end(), [&] {
-    const std::string near = nearest(options.tokenizer, kinds);
-    return bad_option("there is no such tokenizer", "--tokenizer", "bytes, chars or gpt2",
-                      options.tokenizer.empty() ? "nothing" : options.tokenizer,
-                      {"--tokenizer " + (near.empty() ? "gpt2" : near)});
-  });
+  check_tokenizer(options);
   require(options.validation >= 0 && options.validation < 1, [&] {
     return bad_option("the share for validation is out of range", "--validation",
                       "at least 0, less than 1", fmt::format("{}", options.validation),
@@ -94,32 +122,39 @@ Survey survey(const PrepareOptions& options) {
   return out;
 }
 
-TokenizerPtr make_tokenizer(const PrepareOptions& options, std::vector<char32_t> alphabet) {
-  if (options.tokenizer == "bytes") return make_bytes_tokenizer();
-  if (options.tokenizer == "chars") return make_chars_tokenizer(std::move(alphabet));
-  const std::string path = options.assets + "/gpt2/vocab.bpe";
-  try {
-    return make_gpt2_tokenizer(read_file(path, std::size_t{1} << 24));
-  } catch (Error& e) {
-    e.report().where = path;
-    e.report().tries = {"tools/fetch/gpt2_merges, which fetches GPT-2's merges"};
-    throw;
+// The texts before the cut, one for each input.
+TokenizerPtr train_tokenizer(const PrepareOptions& options, std::int32_t vocab, std::size_t cut) {
+  std::vector<MappedFile> files;
+  std::vector<std::string_view> texts;
+  std::size_t before = 0;
+  for (const std::string& path : options.inputs) {
+    const std::string_view text = files.emplace_back(path).text();
+    if (cut <= before) break;
+    texts.push_back(text.substr(0, char_boundary(text, cut - before)));
+    before += text.size();
   }
+  BpeTrainOptions how;
+  how.vocab = vocab;
+  how.min_frequency = options.min_frequency;
+  how.threads = options.threads;
+  if (!options.pattern.empty()) how.splitter = *splitter_named(options.pattern);
+  return make_bpe_tokenizer(train_bpe(texts, how));
+}
+
+TokenizerPtr make_tokenizer(const PrepareOptions& options, std::vector<char32_t> alphabet,
+                            std::size_t cut) {
+  if (options.tokenizer == "chars") return make_chars_tokenizer(std::move(alphabet));
+  if (const auto vocab = vocabulary_to_train(options)) return train_tokenizer(options, *vocab, cut);
+  return find_tokenizer({options.tokenizer, options.pattern, options.assets});
 }
 
 // One document, or the part of one that lies on one side of the cut.
-void add_document(std::string_view text, const Tokenizer& tokenizer, EndOfText end_of_text,
+void add_document(std::string_view text, const Tokenizer& tokenizer, const PrepareOptions& options,
                   ShardWriter& writer) {
   const auto bytes = static_cast<std::int64_t>(text.size());
-  std::vector<std::int32_t> ids;
-  while (!text.empty()) {
-    const std::size_t cut = tokenizer.safe_cut(text, piece_bytes);
-    ids.clear();
-    tokenizer.encode(text.substr(0, cut), ids);
-    writer.append(ids);
-    text.remove_prefix(cut);
-  }
-  if (end_of_text == EndOfText::after) {
+  encode_in_parts(tokenizer, text, options.threads,
+                  [&](std::span<const std::int32_t> ids) { writer.append(ids); });
+  if (options.end_of_text == EndOfText::after) {
     const std::int32_t id = tokenizer.end_of_text();
     writer.append({&id, 1});
   }
@@ -143,9 +178,9 @@ PrepareSummary prepare(const PrepareOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   check(options);
   Survey looked = survey(options);
-  const TokenizerPtr tokenizer = make_tokenizer(options, std::move(looked.alphabet));
   const bool split = options.validation > 0;
   const std::size_t cut = train_bytes(options, looked.total);
+  const TokenizerPtr tokenizer = make_tokenizer(options, std::move(looked.alphabet), cut);
   ShardWriter train(options.out, *tokenizer);
   std::optional<ShardWriter> validation;
   if (split) validation.emplace(options.out + "-val", *tokenizer);
@@ -161,9 +196,9 @@ PrepareSummary prepare(const PrepareOptions& options) {
     });
     const std::string_view text = file.text();
     const std::size_t local = cut <= before ? 0 : char_boundary(text, cut - before);
-    if (local > 0) add_document(text.substr(0, local), *tokenizer, options.end_of_text, train);
+    if (local > 0) add_document(text.substr(0, local), *tokenizer, options, train);
     if (split && local < text.size()) {
-      add_document(text.substr(local), *tokenizer, options.end_of_text, *validation);
+      add_document(text.substr(local), *tokenizer, options, *validation);
     }
     before += text.size();
   }

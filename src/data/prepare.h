@@ -1,8 +1,9 @@
 // Text files to token shards: what `sluice prepare` does.
 //
 // Each input file is one document, in the order given. Every input is looked at before anything is
-// written, and the shards appear whole or not at all. Memory is bounded by pieces of about a
-// megabyte of text (and, for gpt2, by the longest stretch without white space).
+// written, and the shards appear whole or not at all. Memory is bounded by eight pieces of about a
+// megabyte of text for each thread (for a BPE, by the longest stretch without white space), and by
+// the text's different words while a BPE is learnt.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,12 @@ enum class EndOfText : std::uint8_t { after, none };
 
 struct PrepareOptions {
   std::vector<std::string> inputs;
-  std::string tokenizer;                     // "bytes" | "chars" | "gpt2"
-  std::string out;                           // PREFIX
+  // "bytes" | "chars" | "gpt2" | a path | "train:VOCABULARY", a BPE learnt from the training side
+  std::string tokenizer;
+  std::string pattern = {};        // as in find_tokenizer.h; of train:, gpt2 unless said
+  std::int64_t min_frequency = 2;  // of train:, pairs that occur less often are not merged
+  int threads = 1;                 // they change the time and nothing else
+  std::string out;                 // PREFIX
   EndOfText end_of_text = EndOfText::after;  // an end-of-text id after each document, or nowhere
   // Share of the input's bytes, from its end, that becomes PREFIX-val; 0: none. The document in
   // which the cut falls (at a UTF-8 boundary) becomes two, one on each side.

@@ -25,7 +25,7 @@ namespace sluice {
 
 // What must agree between shards, model and prompt.
 struct TokenizerIdentity {
-  std::string kind;  // "bytes" | "chars" | "gpt2"
+  std::string kind;  // Tokenizer::kind()
   std::string hash;  // Tokenizer::hash()
   int vocab = 0;
   int end_of_text = 0;

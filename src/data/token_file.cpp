@@ -273,7 +273,7 @@ void require_tokenizer(const TokenFile& tokens, const TokenizerIdentity& expecte
                .expected = fmt::format("{} ({})", said(expected), whose),
                .found = said(*tokens.tokenizer()),
                .tries = {fmt::format("sluice prepare INPUT.txt --tokenizer {} --out PREFIX",
-                                     expected.kind)}});
+                                     expected.kind == "bpe" ? "FILE" : expected.kind)}});
 }
 
 }  // namespace sluice

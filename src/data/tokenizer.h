@@ -1,4 +1,4 @@
-// Text to token ids and back: bytes, chars, or GPT-2's byte-level BPE.
+// Text to token ids and back: bytes, chars, or a byte-level BPE.
 //
 // A Tokenizer is immutable after its making: any number of threads may use one. Text is bytes; only
 // chars asks for UTF-8. What encode() makes, decode_append() turns into the same bytes again. The
@@ -19,7 +19,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  virtual std::string_view kind() const = 0;  // "bytes" | "chars" | "gpt2"
+  virtual std::string_view kind() const = 0;  // "bytes" | "chars" | "gpt2" | "bpe"
   virtual int vocab_size() const = 0;         // ids are [0, vocab_size), end of text included
   virtual int end_of_text() const = 0;
 
@@ -30,8 +30,8 @@ class Tokenizer {
   // the ids of the whole. text.size() when there is none.
   virtual std::size_t safe_cut(std::string_view text, std::size_t at) const = 0;
 
-  // The bytes of one id; empty for end of text and for ids outside the vocabulary (a model's may be
-  // larger than its tokenizer's). The view lives as long as the tokenizer.
+  // The bytes of one id; empty for end of text, other special tokens and ids outside the vocabulary
+  // (a model's may be larger than its tokenizer's). The view lives as long as the tokenizer.
   virtual std::string_view bytes_of(std::int32_t id) const = 0;
   std::int64_t byte_length(std::int32_t id) const {
     return static_cast<std::int64_t>(bytes_of(id).size());
@@ -44,7 +44,7 @@ class Tokenizer {
   // vocab.bpe.
   virtual std::string hash() const = 0;
   // The content of a Hugging Face tokenizer.json that gives the same ids for valid UTF-8, except
-  // that Hugging Face reads "<|endoftext|>" inside text as the special token.
+  // that Hugging Face reads special tokens ("<|endoftext|>") inside text as such.
   virtual std::string tokenizer_json() const = 0;
 };
 
@@ -58,13 +58,16 @@ TokenizerPtr make_chars_tokenizer(std::vector<char32_t> alphabet);
 // From the content of GPT-2's published vocab.bpe. Errors: any other content (SHA-256 is checked).
 TokenizerPtr make_gpt2_tokenizer(std::span<const char> vocab_bpe);
 
-// Reads back what tokenizer_json() wrote, for the three kinds; refuses every other tokenizer.json
-// (Exit::input), naming the part that differs.
-TokenizerPtr load_tokenizer(const std::string& path);
-
-// GPT-2's splitter: the end of the first piece of `text`, as the published pattern
-//   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-// finds it. A scanner by hand: one pass, no regular expression. REQUIRES: text is not empty.
-std::size_t gpt2_piece(std::string_view text);
+// The tokenizer in a file or folder; which kind of file it is, its content says.
+//   tokenizer.json            Hugging Face's: byte-level BPE with a splitter that is known, and
+//   what
+//                             tokenizer_json() wrote
+//   vocab.json + merges.txt   either file, or the folder of both; split as GPT-2 does
+//   a .tiktoken file          lines "BASE64 RANK"; `splitter` has to be named, the file holds none
+// `splitter`: "", or a name of splitter.h, which a tokenizer.json takes from nobody.
+// A BPE without a token <|endoftext|>, <|end_of_text|>, </s> or <eos> gets <|endoftext|> as its
+// last id. Errors: Exit::input, naming the part that is damaged or not supported; Exit::usage for
+// `splitter`. Memory is bounded by the file's size, nothing recurses on its content.
+TokenizerPtr load_tokenizer(const std::string& path, std::string_view splitter = "");
 
 }  // namespace sluice

@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/test_folder.h"
-#include "data/bpe.h"
+#include "data/splitter.h"
 #include "data/tokenizer_json.h"
 #include "data/unicode.h"
 
@@ -103,7 +103,7 @@ TEST(Gpt2Tokenizer, splitter) {
   const auto pieces = [](std::string_view text) {
     std::vector<std::string> out;
     while (!text.empty()) {
-      const std::size_t n = gpt2_piece(text);
+      const std::size_t n = first_piece(Splitter::gpt2, text);
       out.emplace_back(text.substr(0, n));
       text.remove_prefix(n);
     }
@@ -210,7 +210,7 @@ TEST(Gpt2Tokenizer, the_cache_changes_nothing) {
   const std::string text = random_text(random, 200000);
   Ids pieces;
   for (std::string_view rest = text; !rest.empty();) {
-    const std::size_t n = gpt2_piece(rest);
+    const std::size_t n = first_piece(Splitter::gpt2, rest);
     gpt2().encode(rest.substr(0, n), pieces);
     rest.remove_prefix(n);
   }
@@ -329,12 +329,12 @@ TEST_F(TokenizerFile, refuses_others_and_names_the_part) {
   EXPECT_EQ(refused(replaced(bytes, "\"!\":33", "\"!\":34")), " model.vocab");
   EXPECT_EQ(refused(replaced(bytes, "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}")),
             " normalizer");
-  EXPECT_EQ(refused(replaced(bytes, "\"use_regex\":false", "\"use_regex\":true")),
-            " pre_tokenizer");
+  EXPECT_EQ(refused(replaced(bytes, "\"add_prefix_space\":false", "\"add_prefix_space\":true")),
+            " pre_tokenizer.add_prefix_space");
   EXPECT_EQ(refused(replaced(bytes, "\"dropout\":null", "\"dropout\":0.1")), " model.dropout");
   EXPECT_EQ(refused(replaced(bytes, "\"merges\":[]", "\"merges\":[[\"a\",\"b\"]]")),
-            " model.merges");
-  EXPECT_EQ(refused(replaced(bytes, "{\"version\"", "{\"extra\":1,\"version\"")), " extra");
+            " model.merges[0]");
+  EXPECT_EQ(refused(replaced(bytes, "{\"version\"", "{\"extra\":1,\"version\"")), " \"extra\"");
   EXPECT_EQ(refused(bytes), "accepted");
 }
 

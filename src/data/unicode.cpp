@@ -1,15 +1,6 @@
 #include "data/unicode.h"
 
-#include <algorithm>
-
 namespace sluice {
-
-CharClass class_of(char32_t code) {
-  const auto range =
-      std::lower_bound(char_ranges.begin(), char_ranges.end(), code,
-                       [](const CharRange& r, char32_t value) { return r.last < value; });
-  return range == char_ranges.end() || code < range->first ? CharClass::other : range->kind;
-}
 
 Utf8Char first_char(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };

@@ -59,6 +59,7 @@ struct Executor::State {
   std::atomic<bool> failed = false;
   std::mutex error_mutex;
   std::exception_ptr error;
+  std::int64_t failed_run = -1;
   std::array<std::thread, lanes> threads;
 
   // What is told once work of the compute lane has really ended: that `count` more of its actions
@@ -104,6 +105,10 @@ struct Executor::State {
   void delay(const Action& action) const;
   void open_windows();
   void compute(const Run& run, LoadedProgram& program, int index, const Action& action);
+  // Where the times of a trace come from: of work that is only put on a queue, from the device.
+  Backend* clock_of(const Action& action) {
+    return action.lane == Lane::compute && !backend.host_sees() ? &backend : nullptr;
+  }
   void fail(std::exception_ptr why);
   void tell_later();
   void prepare();
@@ -119,7 +124,10 @@ struct Executor::State {
 
 void Executor::State::fail(std::exception_ptr why) {
   const std::lock_guard lock(error_mutex);
-  if (!error) error = std::move(why);
+  if (!error) {
+    error = std::move(why);
+    failed_run = runs_done[static_cast<std::size_t>(Lane::compute)].load();
+  }
   failed.store(true, std::memory_order_release);
 }
 
@@ -312,8 +320,8 @@ void Executor::State::run_action(const Run& run, LoadedProgram& program, int ind
   const std::int64_t asked = recorder == nullptr ? 0 : recorder->now();
   wait_for_others(run, program, index);
   if (failed.load(std::memory_order_acquire)) return;
-  const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index, -1,
-                              asked);
+  const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index, -1, asked,
+                              clock_of(action));
   if (action.copies())
     doing([&] { return program.program->action_name(index); }, [&] { copy(run, action); });
   else
@@ -366,11 +374,13 @@ void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
   const OpList& what = program.program->list_of(action);
   const int layer = program.program->model->uncut(action.layer);
   list.move_to(action.at);
+  std::size_t at = 0;
   try {
     for (std::size_t i = 0; i < what.ops.size(); ++i) {
+      at = i;
       {
         const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index,
-                                    static_cast<int>(i), -1);
+                                    static_cast<int>(i), -1, clock_of(action));
         backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, layer});
       }
       if (options.sync) finish(what.ops[i], *program.program, index);
@@ -380,6 +390,9 @@ void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
     }
   } catch (Error& e) {
     e.add_context(program.program->action_name(index));
+    if (options.sync && e.report().where.empty())
+      e.report().where =
+          fmt::format("{} in {}", name_of(what.ops[at]), program.program->action_name(index));
     throw;
   }
   if (options.observer != nullptr) observe(*program.program, index, action, list);
@@ -533,6 +546,16 @@ void Executor::drain() { wait(state_->queued.load(std::memory_order_relaxed) - 1
 
 std::chrono::steady_clock::time_point Executor::ended(Ticket ticket) const {
   return state_->ended[static_cast<std::size_t>(ticket) % state_->ended.size()];
+}
+
+Executor::Failure Executor::failure() const {
+  State& s = *state_;
+  const std::lock_guard lock(s.error_mutex);
+  if (!s.error) return {};
+  // Nothing is enqueued after a failure was seen, so its place in the queue is still its own.
+  const Run& run = s.queue[static_cast<std::size_t>(s.failed_run % queue_capacity)];
+  const auto program = static_cast<std::size_t>(run.program);
+  return {s.failed_run, s.set->programs[program].name};
 }
 
 const ProgramSet& Executor::programs() const { return *state_->set; }

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "backend/backend.h"
@@ -60,6 +61,13 @@ class Executor {
   void drain();              // until all have
   // When a run that was waited for ended. REQUIRES: `ticket` is one of the last few.
   std::chrono::steady_clock::time_point ended(Ticket ticket) const;
+
+  // The run whose work was the oldest that had not ended when a lane failed; none: none did.
+  struct Failure {
+    Ticket run = -1;
+    std::string program;
+  };
+  Failure failure() const;
 
   const ProgramSet& programs() const;
   // A weight, gradient, m, v, …; where it is at home, if its blob streams: valid when nothing is

@@ -89,6 +89,12 @@ void Session::load_tokenizer_of(const ModelFolder& folder) {
     without_tokenizer_ = e.report().what;
     return;
   }
+  if (!folder.step && tokenizer_->vocab_size() > model_.vocab) {
+    without_tokenizer_ = fmt::format("its tokenizer.json has {} ids, the model {}",
+                                     tokenizer_->vocab_size(), model_.vocab);
+    tokenizer_.reset();
+    return;
+  }
   require(tokenizer_->vocab_size() <= model_.vocab, [&] {
     return Error(Exit::input, {"the tokenizer has more ids than the model",
                                path,
@@ -118,7 +124,8 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   const auto programs = std::make_shared<const ProgramSet>(build_programs(spec));
   const ProcessShape process = process_shape(*programs, threads, CpuBackend::scratch_bytes);
   const std::int64_t wanted =
-      gpu < 0 ? memory_bytes(*programs, process_bytes(process)).total : programs->memory.total();
+      gpu < 0 ? memory_bytes(*programs, process_bytes(process)).total
+              : memory_on_gpu(*programs, process_bytes(process), usual_cuda_rest).total;
   const std::int64_t available = gpu < 0 ? available_memory() : cuda_device(gpu).free;
   require(wanted <= available, [&] {
     return Error(Exit::memory, {"the model does not fit in memory",

@@ -139,7 +139,7 @@ std::string PlanFile::place(std::string_view key) const {
 
 PlanConfig chosen(const PlanConfig& asked, const Plan& plan, const PlanMachine& machine) {
   PlanConfig out = asked;
-  if (machine.device == "cpu") out.device = machine.device;
+  if (machine.device == "cpu" || out.device == "auto") out.device = machine.device;
   out.micro_batch = plan.micro_batch;
   out.head_chunk = plan.head_chunk;
   out.schedule = plan.passes == 0 ? "micro-batch-major" : "layer-major";

@@ -13,7 +13,7 @@ namespace sluice {
 
 class Copies {
  public:
-  static constexpr std::int64_t bytes = 16 << 20;
+  static constexpr std::int64_t bytes = 4 << 20;  // what is beside it waits for one of these
 
   Copies()
       : from_(gpu_.take_host(bytes)),

@@ -2,87 +2,21 @@
 
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/ops/ops.h"
+#include "backend/cuda/profiled.h"
 #include "backend/cuda/tuning.h"
 
 namespace sluice {
-namespace {
-
-constexpr int least_major = 9;  // what the kernels are built for
-
-// GPUs, or why there are none.
-int count_devices(cudaError_t& why) {
-  int count = 0;
-  why = cudaGetDeviceCount(&count);
-  return why == cudaSuccess ? count : 0;
+std::unique_ptr<Backend> make_cuda(int index) {
+  (void)cuda_device(index);  // refuses
+  check_cuda(cudaSetDevice(index), "choosing the GPU");
+  return std::make_unique<CudaBackend>(index);
 }
 
-[[noreturn]] void refuse_driver(cudaError_t why) {
-  int driver = 0, runtime = 0;
-  (void)cudaDriverGetVersion(&driver);
-  (void)cudaRuntimeGetVersion(&runtime);
-  const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
-  const std::string expected = fmt::format("an NVIDIA driver for CUDA {}", version(runtime));
-  if (driver == 0)
-    throw Error(Exit::usage, {"there is no NVIDIA driver",
-                              "plan.device",
-                              expected,
-                              "no libcuda.so.1",
-                              {"apt install nvidia-driver, on a machine with an NVIDIA GPU",
-                               "plan.device = \"cpu\""}});
-  if (why == cudaErrorInsufficientDriver)
-    throw Error(Exit::usage, {"the NVIDIA driver is too old",
-                              "plan.device",
-                              expected,
-                              fmt::format("one for CUDA {}", version(driver)),
-                              {"a newer driver", "plan.device = \"cpu\""}});
-  throw Error(Exit::usage, {"there is no GPU that can be used",
-                            "plan.device",
-                            "at least one NVIDIA GPU",
-                            cudaGetErrorString(why),
-                            {"plan.device = \"cpu\""}});
-}
-
-}  // namespace
-
-bool built_with_cuda() { return true; }
-
-int cuda_devices() {
-  cudaError_t why{};
-  return count_devices(why);
-}
-
-CudaDevice cuda_device(int index) {
-  cudaError_t why{};
-  const int count = count_devices(why);
-  if (count == 0) refuse_driver(why == cudaSuccess ? cudaErrorNoDevice : why);
-  require(index < count, [&] {
-    return Error(Exit::usage, {fmt::format("there is no GPU {}", index),
-                               "plan.device",
-                               fmt::format("cuda:0 to cuda:{}", count - 1),
-                               fmt::format("cuda:{}", index),
-                               {"plan.device = \"cuda:0\""}});
-  });
-  cudaDeviceProp properties{};
-  check_cuda(cudaGetDeviceProperties(&properties, index), "looking at the GPU");
-  require(properties.major >= least_major, [&] {
-    return Error(Exit::usage, {fmt::format("this program has no kernels for {}", properties.name),
-                               "plan.device",
-                               fmt::format("compute capability {}.0 or more", least_major),
-                               fmt::format("{}.{}", properties.major, properties.minor),
-                               {"plan.device = \"cpu\""}});
-  });
-  CudaDevice out{properties.name, 0, 0};
+std::int64_t cuda_bytes_in_use(int index) {
   check_cuda(cudaSetDevice(index), "choosing the GPU");
   std::size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "asking for its memory");
-  out.memory = static_cast<std::int64_t>(total);
-  out.free = static_cast<std::int64_t>(free);
-  return out;
-}
-
-std::unique_ptr<Backend> make_cuda(int index) {
-  (void)cuda_device(index);  // refuses, and chooses it for this thread
-  return std::make_unique<CudaBackend>(index);
+  return static_cast<std::int64_t>(total - free);
 }
 
 CudaBackend::CudaBackend(int index) : index_(index) {
@@ -148,6 +82,7 @@ void CudaBackend::prepare(const Op& op, const Frame& frame) {
 
 void CudaBackend::run(const Op& op, const Frame& frame) {
   select();
+  const ProfilerRange range(name_of(op));
   std::visit([&](const auto& one) { sluice::run(*this, frame, one); }, op);
   check_cuda(cudaGetLastError(), name_of(op));
 }
@@ -292,6 +227,11 @@ void CudaBackend::complete() {
     try {
       check_cuda(cudaEventSynchronize(one.event.get()), "a step's work");
       require_good();
+    } catch (Error& e) {
+      if (e.code() == Exit::internal)
+        e.report().tries = {"the same command with --eager --sync: it names the op",
+                            "without them: it goes on from the last checkpoint"};
+      failed = std::current_exception();
     } catch (...) {
       failed = std::current_exception();
     }

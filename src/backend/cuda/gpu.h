@@ -14,6 +14,7 @@
 #include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/runtime.h"
+#include "backend/cuda/stamps.h"
 #include "backend/tuner.h"
 
 namespace sluice {
@@ -45,6 +46,8 @@ class CudaBackend final : public Backend, public ProductTuner {
   std::vector<ProductShape> products_of(const Op& op, const Frame& frame) override;
   TunedProduct tune(const ProductShape& shape) override;
   void use(const AlgorithmTable& table) override { products_.use(table); }
+  std::int64_t stamp() override { return select(), stamps_.put(stream()); }
+  std::int64_t stamped(std::int64_t look) const override { return select(), stamps_.time_of(look); }
 
   // For the launchers of cuda/ops.
   cudaStream_t stream() const { return compute_.get(); }
@@ -87,6 +90,7 @@ class CudaBackend final : public Backend, public ProductTuner {
   std::vector<ProductShape>* listed_ = nullptr;  // products are only written down
   CudaStream compute_, in_, out_;
   std::vector<CudaGraph> kept_;
+  CudaStamps stamps_;
   std::vector<void*> device_, host_;
   std::byte *scratch_ = nullptr, *workspace_ = nullptr;
   int* bad_ = nullptr;

@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "core/error.h"
+#include "backend/backend.h"
 
 namespace sluice {
 
@@ -13,7 +13,8 @@ namespace sluice {
 inline void check_cuda(cudaError_t code, const char* doing) {
   require(code == cudaSuccess, [&] {
     const Exit exit = code == cudaErrorMemoryAllocation ? Exit::memory : Exit::internal;
-    return Error(exit, {fmt::format("the GPU failed at {}", doing),
+    return DeviceError(exit,
+                       {fmt::format("the GPU failed at {}", doing),
                         {},
                         {},
                         fmt::format("{}: {}", cudaGetErrorName(code), cudaGetErrorString(code)),

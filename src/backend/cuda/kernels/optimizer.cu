@@ -1,8 +1,12 @@
 // The end of a step. Bytes per number, in one pass: AdamW float32 28 (reads w, g, m, v, writes w,
 // m, v), exact 28, compact 12.1; SquaredNorm 4; rounding 8; Ema 12, 10 from bf16. Limit: the memory
-// bandwidth. The arithmetic is that of the CPU's AVX-512 kernels (cpu/ops/optimizer_blocks.h), with
-// the same multiply-adds, so that the same state and gradient give the same bits: this file is
-// compiled without contraction.
+// bandwidth, of which on an H200 (4.3 TB/s, bench_gpu_kernels) a table of 50,304 x 768 reached:
+// AdamW float32 87%, exact 91%; SquaredNorm 83%; rounding to bf16 88%; Ema 80%; where the
+// arithmetic is the limit (Philox, roots and quotients as the CPU's), rounding to int8 61%, compact
+// 30%. A tensor of 2.4 million numbers: 70%, 67% and 28%, of which launches are the rest. The
+// arithmetic is that of the CPU's AVX-512 kernels (cpu/ops/optimizer_blocks.h), with the same
+// multiply-adds, so that the same state and gradient give the same bits: this file is compiled
+// without contraction.
 #include "backend/cuda/kernels/optimizer.h"
 
 #include <algorithm>

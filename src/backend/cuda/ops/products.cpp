@@ -45,7 +45,8 @@ struct Affine {
   // number of 16 bytes it would round to bf16 before a kernel of its own adds the bias.
   bool make(CudaBackend& gpu, const Tensor& y, Epilogue epilogue, const float* bias,
             void* aux) const {
-    if (n % 8 != 0 || k % 8 != 0) return false;
+    constexpr std::int64_t most = std::int64_t{1} << 31;  // numbers: some algorithms lose more
+    if (n % 8 != 0 || k % 8 != 0 || m * std::max(n, k) >= most) return false;
     if (epilogue == Epilogue::gelu && bias == nullptr) return false;
     Product whole{.gemm = gemm, .epilogue = epilogue, .aux = aux};
     whole.gemm.c = y.raw();
@@ -140,15 +141,14 @@ namespace {
 gpu::Gemm weight_gradient(const Frame& frame, const LinearGradWeight& op) {
   const Tensor &x = frame[op.x], &dy = frame[op.dy];
   const std::int64_t in = features(x.shape()), out = features(dy.shape());
-  const Tensor &left = op.out_in ? dy : x, &right = op.out_in ? x : dy;
   return {.m = op.out_in ? out : in,
           .n = op.out_in ? in : out,
           .k = tokens(dy.shape()),
           .type = type_of(x),
-          .a = left.raw(),
+          .a = (op.out_in ? dy : x).raw(),
           .lda = op.out_in ? out : in,
           .a_transposed = true,
-          .b = right.raw(),
+          .b = (op.out_in ? x : dy).raw(),
           .ldb = op.out_in ? in : out,
           .c = frame[op.dw].data<float>(),
           .ldc = op.out_in ? in : out,

@@ -13,7 +13,7 @@ TSAN_TESTS ?= backend whole
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
 .PHONY: setup build demo quick test test-all bench goldens interop format check clean \
-        merges austen setup-cuda configure \
+        merges austen setup-cuda cuda-headers configure \
         test-build stages stage-quick stage-slow stage-all stage-asan stage-asan-all stage-tsan
 
 SOURCES = $(shell find src apps tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
@@ -23,7 +23,7 @@ CONFIGURE = cmake >/dev/null -G Ninja -S . -Wno-dev -DSLUICE_CUDA=$(SLUICE_CUDA)
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 
-setup: merges austen
+setup: merges austen cuda-headers
 
 merges:
 	@tools/fetch/gpt2_merges
@@ -34,6 +34,10 @@ austen:
 # nvcc and the libraries of CUDA, from PyPI into build/cuda, for a machine that has none.
 setup-cuda:
 	@tools/fetch/cuda
+
+# What a build that must have the GPU's kernels needs beside the toolkit: headers of cuDNN.
+cuda-headers:
+	@test "$(SLUICE_CUDA)" != on || tools/fetch/cuda --headers
 
 # --- the program ------------------------------------------------------------------------------------------------
 
@@ -109,7 +113,7 @@ stage-tsan:
 # Every stage runs and is timed, whatever the ones before it found; without a build there is nothing to run.
 stages:
 	@tools/timed --start $(SETUP_SECONDS)
-	@tools/timed set-up 3 $(MAKE) merges
+	@tools/timed set-up 3 $(MAKE) merges cuda-headers
 	@tools/timed checks 3 $(MAKE) check
 	@tools/timed --must 'CPU build' 8 $(MAKE) test-build
 	@tools/timed 'quick tests' 1 $(MAKE) stage-quick

@@ -133,6 +133,7 @@ TEST(Allocation, SteadyStepsAllocateNothing) {
   EXPECT_EQ(allocations_with({"run.threads=3"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=2", "plan.recompute=block"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=2", "plan.stash=spilled", "plan.homes=host"}), 0);
+  EXPECT_EQ(allocations_with({"plan.blobs=parts", "plan.homes=host"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=2", "run.log_hashes=true"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=1", "plan.homes=host"}), 0);
   EXPECT_EQ(allocations_with({"run.threads=1", "plan.homes=disk"}), 0);

@@ -10,7 +10,8 @@ class Diff : public testing::Test {
     tiny_ = new TinyRun;
     tiny_->train("one", "--run.log_hashes=true");
     // Free options differ: the runs are equal all the same.
-    tiny_->train("two", "--run.log_hashes=true --run.threads=2 --run.save_every=5");
+    tiny_->train("two",
+                 "--run.log_hashes=true --run.threads=2 --run.save_every=5 --plan.blobs=parts");
   }
   static void TearDownTestSuite() { delete tiny_; }
   static const TinyRun& tiny() { return *tiny_; }

@@ -50,6 +50,30 @@ TEST(Resume, AChangedNumericsOptionIsRefusedUnlessNamed) {
   tiny.train("run", "--optim.lr=1e-3");  // from here on that is the run's key
 }
 
+// A run that another device began: here it is one of this CPU whose key is said to be of another.
+TEST(Resume, OnAnotherDeviceNeedsNoChangeAndSaysSo) {
+  const TinyRun tiny;
+  tiny.train("whole");
+  tiny.train("run", "--fault train.step:kill@8", 137);
+  const std::string key = read_text(tiny.path("run/key.txt"));
+  ASSERT_EQ(tiny.run("sed -i -e 's/^backend = .*/backend = \"cuda\"/' "
+                     "-e 's/^run.isa = .*/run.isa = \"NVIDIA H200\"/' run/key.txt")
+                .exit,
+            0);
+  ASSERT_NE(read_text(tiny.path("run/key.txt")), key);
+  const Ended refused = tiny.train("run", "--optim.lr=1e-3", 2);  // the rest is refused as ever
+  EXPECT_NE(refused.err.find("found: optim.lr 0.003 → 0.001\n  try"), std::string::npos)
+      << refused.err;
+  const Ended resumed = tiny.train("run");
+  EXPECT_NE(resumed.err.find("goes on on another device: \"cpu\""), std::string::npos)
+      << resumed.err;
+  EXPECT_NE(resumed.err.find("until now \"cuda\" \"NVIDIA H200\""), std::string::npos);
+  EXPECT_EQ(read_text(tiny.path("run/key.txt")), key);
+  EXPECT_EQ(tiny.digest("run"), tiny.digest("whole"));  // the weights at the switch were equal
+  const Ended again = tiny.train("run");
+  EXPECT_EQ(again.err.find("another device"), std::string::npos) << again.err;
+}
+
 TEST(Resume, RowsPastTheResumedStepMoveAside) {
   const TinyRun tiny;
   tiny.train("run", "--fault train.step:kill@12", 137);  // rows up to 10 or 11, saved at 9

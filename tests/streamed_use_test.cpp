@@ -21,8 +21,8 @@ Json without(Json object, std::initializer_list<const char*> keys) {
   return object;
 }
 
-const std::initializer_list<const char*> where_and_when = {"device", "host", "disk", "homes",
-                                                           "tokens_per_second"};
+const std::initializer_list<const char*> where_and_when = {"device", "host",  "disk",
+                                                           "homes",  "blobs", "tokens_per_second"};
 
 class StreamedUse : public testing::Test {
  protected:
@@ -67,13 +67,15 @@ TEST_F(StreamedUse, BudgetsChangeNoNumbers) {
     EXPECT_NE(told.err.find("sluice: homes weights@1-2=host, 2 slots: "), std::string::npos)
         << told.err;
     EXPECT_EQ(told.out, tiny_->run(command + " --checkpoint run").out);
-    const Json all = run(command + " --plan.homes=host,@ends=host --plan.slots=2");
+    const std::string everything = " --plan.homes=host,@ends=host --plan.slots=2";
+    EXPECT_GT(run(command + everything).at("device"), least);
+    const Json all = run(command + everything + " --plan.blobs=parts");
     EXPECT_EQ(all.at("device"), least);
     EXPECT_EQ(all.at("homes"), "host,@ends=host");
     const auto host = all.at("host").get<std::int64_t>();
     const Json some_on_disk = run(
         fmt::format("{} --plan.device_memory={} --plan.host_memory={}", command, least, host - 1));
-    EXPECT_EQ(some_on_disk.at("homes"), "weights@0-4=disk,weights@5-5=host,weights@ends=host")
+    EXPECT_EQ(some_on_disk.at("homes"), "weights@0-2=disk,weights@3-5=host,weights@ends=host")
         << "slots to stage";
     for (const Json& found :
          {some_on_disk, run(command + " --plan.homes=disk,@ends=host --plan.slots=2"),

@@ -51,13 +51,15 @@ const std::vector<int> slots{2, 3, 5};
 const std::vector<int> passes{0, 1, 2, 3};  // 0: micro-batch-major
 const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
 const std::vector<const char*> stashes{"kept", "spilled"};
+const std::vector<Blobs> blobs{Blobs::layer, Blobs::parts};
 
 // One value of each factor; the first is a line of the goldens.
-constexpr int factors = 6;
+constexpr int factors = 7;
 using Case = std::array<std::size_t, factors>;
 
 std::array<std::size_t, factors> sizes(std::size_t goldens) {
-  return {goldens, homes.size(), slots.size(), passes.size(), recomputes.size(), stashes.size()};
+  return {goldens,           homes.size(),   slots.size(), passes.size(),
+          recomputes.size(), stashes.size(), blobs.size()};
 }
 
 bool is_valid(const Case& c) { return c[1] != 0 || c[5] != 0 || c[2] == 0; }
@@ -72,7 +74,8 @@ void each_case(std::size_t goldens, Visit visit) {
         for (c[3] = 0; c[3] < size[3]; ++c[3])
           for (c[4] = 0; c[4] < size[4]; ++c[4])
             for (c[5] = 0; c[5] < size[5]; ++c[5])
-              if (is_valid(c)) visit(c);
+              for (c[6] = 0; c[6] < size[6]; ++c[6])
+                if (is_valid(c)) visit(c);
 }
 
 // The pairs of values in a case, numbered.
@@ -123,6 +126,7 @@ MachineSpec spec_of(const Golden& golden, const Case& c) {
   out.passes = passes[c[3]];
   out.recompute = recomputes[c[4]];
   out.spill_stash = c[5] == 1;
+  out.blobs = blobs[c[6]];
   return out;
 }
 
@@ -151,10 +155,10 @@ Outcome outcome_of(const MachineSpec& spec, int count = steps) {
 Outcome said_by(const Golden& golden) { return {golden.weights, golden.optimizer, golden.loss}; }
 
 std::string text_of(const Golden& golden, const Case& c) {
-  return fmt::format("{} {} {} {} {}, homes {}, {} slots, {} passes, recompute {}, stash {}",
-                     golden.precision, golden.state, golden.gradients, golden.family, golden.tied,
-                     homes[c[1]], slots[c[2]], passes[c[3]], name_of(recomputes[c[4]]),
-                     stashes[c[5]]);
+  return fmt::format(
+      "{} {} {} {} {}, homes {}, {} slots, {} passes, recompute {}, stash {}, blobs {}",
+      golden.precision, golden.state, golden.gradients, golden.family, golden.tied, homes[c[1]],
+      slots[c[2]], passes[c[3]], name_of(recomputes[c[4]]), stashes[c[5]], name_of(blobs[c[6]]));
 }
 
 TEST(StreamingGoldenSlow, EveryPairEndsInTheDigestOnFile) {
@@ -170,18 +174,59 @@ TEST(StreamingGoldenSlow, EveryPairEndsInTheDigestOnFile) {
   EXPECT_NE(outcome_of(spec_of(goldens[1], cases[0])), said_by(goldens[0]));
 }
 
-// Every valid case of the format that most runs use.
-TEST(StreamingGoldenAll, ExactWithFloat32GradientsInEveryWay) {
-  const std::vector<Golden> goldens = read_goldens();
+// Every valid case of the format that most runs use: of one model and one choice of homes at a
+// time, so that they can run side by side.
+class StreamingGoldenAll : public testing::TestWithParam<std::tuple<int, int>> {};
+
+constexpr int models = 3;
+constexpr int cases_at_home = 3 * 2 * 4 * 3 * 2;  // slots, stashes, passes, recomputes, blobs
+constexpr int invalid_on_device = 2 * 4 * 3 * 2;  // more slots, where nothing moves
+
+bool is_of_most_runs(const Golden& golden) {
+  return golden.precision == "bf16" && golden.state == "exact" && golden.gradients == "float32";
+}
+
+template <class Visit>
+int each_case_of(const std::vector<Golden>& goldens, int model, int home, Visit visit) {
+  std::vector<std::size_t> lines;
+  for (std::size_t i = 0; i < goldens.size(); ++i)
+    if (is_of_most_runs(goldens[i])) lines.push_back(i);
   int count = 0;
   each_case(goldens.size(), [&](const Case& c) {
-    const Golden& golden = goldens[c[0]];
-    if (golden.precision != "bf16" || golden.state != "exact" || golden.gradients != "float32")
-      return;
-    EXPECT_EQ(outcome_of(spec_of(golden, c)), said_by(golden)) << text_of(golden, c);
+    if (c[0] != lines.at(static_cast<std::size_t>(model))) return;
+    if (c[1] != static_cast<std::size_t>(home)) return;
+    visit(goldens[c[0]], c);
     ++count;
   });
-  EXPECT_EQ(count, 3 * (11 * 2 * 3 - 2) * 4 * 3);
+  return count;
+}
+
+TEST_P(StreamingGoldenAll, ExactWithFloat32GradientsInEveryWay) {
+  const auto [model, home] = GetParam();
+  const int count =
+      each_case_of(read_goldens(), model, home, [](const Golden& golden, const Case& c) {
+        EXPECT_EQ(outcome_of(spec_of(golden, c)), said_by(golden)) << text_of(golden, c);
+      });
+  EXPECT_EQ(count, cases_at_home - (home == 0 ? invalid_on_device : 0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Streaming, StreamingGoldenAll,
+                         testing::Combine(testing::Range(0, models), testing::Range(0, 11)),
+                         [](const auto& info) {
+                           return fmt::format("model{}_homes{}", std::get<0>(info.param),
+                                              std::get<1>(info.param));
+                         });
+
+TEST(StreamingGolden, EveryValidCaseIsOfOneModelAndHome) {
+  const std::vector<Golden> goldens = read_goldens();
+  ASSERT_EQ(homes.size(), 11u);
+  int all = 0, found = 0;
+  each_case(goldens.size(), [&](const Case& c) { all += is_of_most_runs(goldens[c[0]]) ? 1 : 0; });
+  for (int model = 0; model < models; ++model)
+    for (int home = 0; home < 11; ++home)
+      found += each_case_of(goldens, model, home, [](const Golden&, const Case&) {});
+  EXPECT_EQ(found, all);
+  EXPECT_EQ(all, models * (11 * cases_at_home - invalid_on_device));
 }
 
 }  // namespace

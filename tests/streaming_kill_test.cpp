@@ -19,8 +19,8 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr int steps = 12;
 
-// Six blocks, everything at home on the host, through two slots, as little kept as can be. Poison
-// delays every copy, so that steps are long beside whatever else a run does.
+// Six blocks in parts, everything at home on the host, through two slots, as little kept as can be.
+// Poison delays every copy, so that steps are long beside whatever else a run does.
 const char* const streams =
     "--model.layers=6 --plan.precision=bf16 --run.poison=true --run.validate_every=0";
 
@@ -28,7 +28,10 @@ std::string with_least_budget(const TinyRun& tiny) {
   const Ended plan = tiny.run(std::string("sluice plan tiny.toml --json ") + streams);
   EXPECT_EQ(plan.exit, 0) << plan.err;
   const auto least = nlohmann::json::parse(plan.out).at("least").at("device").get<std::int64_t>();
-  return fmt::format("{} --plan.device_memory={}", streams, least);
+  std::string out = fmt::format("{} --plan.device_memory={}", streams, least);
+  const Ended small = tiny.run("sluice plan tiny.toml --json " + out);
+  EXPECT_EQ(nlohmann::json::parse(small.out).at("blobs"), "parts");
+  return out;
 }
 
 std::set<std::string> names_in(const std::filesystem::path& folder) {

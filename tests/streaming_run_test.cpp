@@ -27,18 +27,27 @@ TEST(StreamingRunSlow, BudgetsChangeNoBits) {
   const auto most = resident.at("device").get<std::int64_t>();
   const auto least = resident.at("least").at("device").get<std::int64_t>();
   ASSERT_LT(least, most);
-  std::set<std::string> homes;
+  std::set<std::string> homes, blobs;
   for (const std::int64_t budget : {most, (most + least) / 2, (most + 5 * least) / 6, least}) {
     const std::string option = fmt::format("--plan.device_memory={}", budget);
     const nlohmann::json plan = plan_with(tiny, option);
     EXPECT_LE(plan.at("device").get<std::int64_t>(), budget);
     homes.insert(plan.at("homes"));
+    blobs.insert(plan.at("blobs"));
     tiny.train("run", std::string(six_blocks) + " " + option);
     EXPECT_EQ(tiny.digest("run"), tiny.digest("whole")) << plan.dump();
     EXPECT_EQ(tiny.tensors("run"), tiny.tensors("whole")) << plan.dump();
     std::filesystem::remove_all(tiny.path("run"));
   }
   EXPECT_GE(homes.size(), 3u) << "the budgets do not differ in what streams";
+  EXPECT_EQ(blobs, (std::set<std::string>{"layer", "parts"})) << "nor in how";
+  // Whole blocks need more, and run in the least that they need.
+  const std::string layers = " --plan.blobs=layer";
+  const auto of_layers = plan_with(tiny, layers).at("least").at("device").get<std::int64_t>();
+  EXPECT_LT(least, of_layers);
+  tiny.train("run", fmt::format("{}{} --plan.device_memory={}", six_blocks, layers, of_layers));
+  EXPECT_EQ(tiny.tensors("run"), tiny.tensors("whole"));
+  std::filesystem::remove_all(tiny.path("run"));
 
   const nlohmann::json smallest = plan_with(tiny, fmt::format("--plan.device_memory={}", least));
   EXPECT_EQ(smallest.at("device").get<std::int64_t>(), least);

@@ -18,7 +18,7 @@ using testing::streaming_plan;
 using testing::tiny_programs;
 using testing::TinyPlan;
 
-constexpr int blocks = 6;
+constexpr int blocks = 6;   // blobs: of six blocks, or of three that are cut in two
 using Contents = unsigned;  // a bit for each block that lies in a slot
 
 // The blocks that a step asks for, one after the other: up and down in each pass.
@@ -77,9 +77,11 @@ int fetches_in(const Program& program) {
       }));
 }
 
-ProgramSet programs_of(int passes, int micro_batches, int slots, const char* homes) {
+ProgramSet programs_of(int passes, int micro_batches, int slots, const char* homes,
+                       Blobs blobs = Blobs::layer) {
   TinyPlan plan = streaming_plan("gpt2", passes, homes, slots);
-  plan.layers = blocks;
+  plan.layers = blobs == Blobs::layer ? blocks : blocks / 2;  // as many blobs
+  plan.blobs = blobs;
   plan.micro_batches = micro_batches;
   return tiny_programs(plan);
 }
@@ -98,15 +100,17 @@ TEST(StreamingSearch, StepsFetchTheLeastThereIs) {
       SCOPED_TRACE(fmt::format("{} slots, {} passes of {} micro-batches", slots, schedule.passes,
                                schedule.micro_batches));
       const std::vector<int> asked = visits(schedule.sweeps());
-      const ProgramSet set =
-          programs_of(schedule.passes, schedule.micro_batches, slots, "weights=host");
-      const int steady = fetches_in(set.named("steady")), first = fetches_in(set.named("first"));
-      EXPECT_EQ(steady, least_again_and_again(asked, slots));
-      EXPECT_EQ(first, least_at_first(asked, slots));
-      EXPECT_EQ(fetches_in(set.named("eval")), blocks);
-      // What the search finds is neither nothing nor everything.
-      EXPECT_EQ(steady, 2 * schedule.sweeps() * (blocks - slots));
-      EXPECT_EQ(first, steady + slots);
+      for (const Blobs blobs : {Blobs::layer, Blobs::parts}) {
+        const ProgramSet set =
+            programs_of(schedule.passes, schedule.micro_batches, slots, "weights=host", blobs);
+        const int steady = fetches_in(set.named("steady")), first = fetches_in(set.named("first"));
+        EXPECT_EQ(steady, least_again_and_again(asked, slots));
+        EXPECT_EQ(first, least_at_first(asked, slots));
+        EXPECT_EQ(fetches_in(set.named("eval")), blocks);
+        // What the search finds is neither nothing nor everything.
+        EXPECT_EQ(steady, 2 * schedule.sweeps() * (blocks - slots));
+        EXPECT_EQ(first, steady + slots);
+      }
     }
 }
 

@@ -22,6 +22,7 @@ struct Case {
   GradientFormat gradients;
   const char* family;
   bool tied;
+  Blobs blobs = Blobs::layer;
 };
 
 MachineSpec spec_of(const Case& c) {
@@ -32,6 +33,7 @@ MachineSpec spec_of(const Case& c) {
   out.passes = c.passes;
   out.recompute = c.recompute;
   out.spill_stash = c.spilled;
+  out.blobs = c.blobs;
   out.poison = true;
   return out;
 }
@@ -80,7 +82,7 @@ const std::vector<std::string> homes{
 const std::vector<int> slots{2, 3, 5}, passes{0, 1, 2, 3};
 const std::vector<Recompute> recomputes{Recompute::none, Recompute::selective, Recompute::block};
 
-constexpr int factors = 5;  // the last one: whether the stash is spilled
+constexpr int factors = 6;  // the last two: whether the stash is spilled, and blocks are cut
 using Choice = std::array<std::size_t, factors>;
 
 // Every pair of values of any two factors: first come, first served over all cases.
@@ -88,7 +90,7 @@ std::vector<Case> pairwise(StateFormat state, GradientFormat gradients, const ch
                            bool tied) {
   std::vector<Case> out;
   std::set<std::tuple<int, std::size_t, int, std::size_t>> open;
-  const std::size_t sizes[] = {homes.size(), slots.size(), passes.size(), recomputes.size(), 2};
+  const std::size_t sizes[] = {homes.size(), slots.size(), passes.size(), recomputes.size(), 2, 2};
   const auto pairs = [&](const Choice& v, auto visit) {
     for (int a = 0; a < factors; ++a)
       for (int b = a + 1; b < factors; ++b)
@@ -100,7 +102,8 @@ std::vector<Case> pairwise(StateFormat state, GradientFormat gradients, const ch
       for (v[1] = 0; v[1] < sizes[1]; ++v[1])
         for (v[2] = 0; v[2] < sizes[2]; ++v[2])
           for (v[3] = 0; v[3] < sizes[3]; ++v[3])
-            for (v[4] = 0; v[4] < sizes[4]; ++v[4]) visit(v);
+            for (v[4] = 0; v[4] < sizes[4]; ++v[4])
+              for (v[5] = 0; v[5] < sizes[5]; ++v[5]) visit(v);
   };
   each([&](const auto& v) { pairs(v, [&](const auto& pair) { open.insert(pair); }); });
   while (!open.empty()) {
@@ -113,7 +116,8 @@ std::vector<Case> pairwise(StateFormat state, GradientFormat gradients, const ch
     });
     pairs(best, [&](const auto& pair) { open.erase(pair); });
     out.push_back({homes[best[0]], slots[best[1]], passes[best[2]], recomputes[best[3]],
-                   best[4] == 1, state, gradients, family, tied});
+                   best[4] == 1, state, gradients, family, tied,
+                   best[5] == 1 ? Blobs::parts : Blobs::layer});
   }
   return out;
 }
@@ -126,7 +130,7 @@ void expect_same_bits(StateFormat state, GradientFormat gradients, const char* f
   for (const Case& c : cases)
     EXPECT_EQ(outcome_of(c), resident)
         << c.homes << ", " << c.slots << " slots, " << c.passes << " passes, recompute "
-        << name_of(c.recompute) << (c.spilled ? ", spilled" : "");
+        << name_of(c.recompute) << (c.spilled ? ", spilled" : "") << ", blobs " << name_of(c.blobs);
   EXPECT_NE(outcome_of(cases.back(), 5), resident);
 }
 

@@ -1,6 +1,7 @@
 // Ten streaming runs that tests under a thread sanitizer can afford: every lane, every kind of blob
-// in each tier, both schedules, gradients that rest packed, a spilled stash, copies that take as
-// long as they like. Each ends in the bits of the run that keeps all on the device.
+// in each tier, both schedules, gradients that rest packed, a spilled stash, blocks in parts,
+// copies that take as long as they like. Each ends in the bits of the run that keeps all on the
+// device.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -21,6 +22,7 @@ struct Case {
   int slots, passes;  // passes 0: micro-batch-major
   Recompute recompute;
   bool spilled;
+  Blobs blobs = Blobs::layer;
 };
 
 constexpr StateFormat exact = StateFormat::exact, compact = StateFormat::compact;
@@ -31,15 +33,15 @@ constexpr Recompute none = Recompute::none, selective = Recompute::selective,
 
 const Case cases[] = {
     {"gpt2", exact, f32, "host", 2, 1, none, false},
-    {"gpt2", exact, f32, "disk", 3, 0, selective, true},
-    {"gpt2", exact, half, "host", 3, 2, block, false},
+    {"gpt2", exact, f32, "disk", 3, 0, selective, true, Blobs::parts},
+    {"gpt2", exact, half, "host", 2, 2, block, false, Blobs::parts},
     {"gpt2", exact, half, "gradients=disk", 2, 1, none, true},
-    {"gptj", exact, coded, "host", 2, 1, block, true},
+    {"gptj", exact, coded, "host", 2, 1, block, true, Blobs::parts},
     {"gptj", exact, coded, "disk", 2, 3, none, false},
     {"gptj", exact, coded, "optimizer=host,gradients@1-4=host", 3, 0, selective, false},
     {"gptj", compact, coded, "host,weights@0-1=device,optimizer=disk,gradients@5=device", 2, 1,
      none, true},
-    {"gptj", compact, coded, "disk,weights=host", 3, 1, block, false},
+    {"gptj", compact, coded, "disk,weights=host", 4, 1, none, false, Blobs::parts},
     {"gptj", compact, f32, "weights=host", 2, 0, selective, true},
 };
 
@@ -53,6 +55,7 @@ std::uint64_t digest_of(const Case& c, bool resident, int steps = 2) {
     spec.passes = c.passes;
     spec.recompute = c.recompute;
     spec.spill_stash = c.spilled;
+    spec.blobs = c.blobs;
     spec.poison = true;
   }
   Machine machine(spec);

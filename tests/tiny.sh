@@ -75,3 +75,10 @@ flip() {
 }
 
 halve() { truncate -s $(($(wc -c < "$1") / 2)) "$1"; }
+
+# From here on there are GPUs as FAKE_CUDA_… say (tests/fake_gpu): a driver that knows of them, and
+# libraries. Nothing can be computed on them.
+with_gpu() {
+  LD_LIBRARY_PATH=$(dirname "$SLUICE")/fake_gpu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  export LD_LIBRARY_PATH
+}

@@ -20,6 +20,7 @@ struct TinyPlan {
   int slots = 3;
   bool spill = false;
   GradientFormat gradients = GradientFormat::f32;
+  Blobs blobs = Blobs::layer;
 };
 
 // Three layers whose blobs are at home as said: of streaming programs.
@@ -50,6 +51,7 @@ inline ProgramSet tiny_programs(const TinyPlan& plan) {
   options.build.spill_stash = plan.spill;
   options.build.stash_slots = plan.slots;
   options.sample_rows = plan.sample_rows;
+  options.blobs = plan.blobs;
   ModelConfig model = tiny_model(plan.family, {.width = plan.width, .vocab = plan.vocab});
   model.layers = plan.layers;
   OptimConfig optim;

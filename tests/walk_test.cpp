@@ -76,6 +76,23 @@ void walk_every_action(const ProgramSet& set) {
   EXPECT_LE(counts.host_peak, set.memory.host_bytes());
 }
 
+TEST(Walk, EveryActionOfSmallModelsInParts) {
+  for (const char* family : {"gpt2", "gptj"})
+    for (const int passes : {0, 1, 2})
+      for (const char* homes : {"device", "host", "disk,weights=host", "host,@ends=host"})
+        for (const bool spill : {false, true})
+          for (const GradientFormat gradients : {GradientFormat::f32, GradientFormat::bf16})
+            for (const int slots : {2, 3}) {
+              SCOPED_TRACE(fmt::format("{} {} {}{} {} {}", family, passes, homes,
+                                       spill ? " spilled" : "", name_of(gradients), slots));
+              TinyPlan plan = plan_of(family, passes, homes, spill, gradients);
+              plan.blobs = Blobs::parts;
+              plan.slots = slots;
+              plan.recompute = slots == 2 ? Recompute::block : Recompute::selective;
+              walk_every_action(tiny_programs(plan));
+            }
+}
+
 TEST(Walk, EveryActionOfSmallModels) {
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1, 2})
@@ -148,11 +165,14 @@ testing::Mutants without_waits(const TinyPlan& plan) {
 }
 
 // What the validator's tests count for these programs (streaming, spilling, packed_program_test).
-testing::Mutants without_waits(const std::string& homes, bool spill, bool packed) {
+testing::Mutants without_waits(const std::string& homes, bool spill, bool packed,
+                               Blobs blobs = Blobs::layer) {
   testing::Mutants out;
   for (const char* family : {"gpt2", "gptj"})
     for (const int passes : {0, 1}) {
-      const testing::Mutants found = without_waits(plan_of(family, passes, homes, spill, packed));
+      TinyPlan plan = plan_of(family, passes, homes, spill, packed);
+      plan.blobs = blobs;
+      const testing::Mutants found = without_waits(plan);
       out.refused += found.refused;
       out.implied += found.implied;
     }
@@ -166,6 +186,10 @@ TEST(Walk, AWaitIsMissed) {
   EXPECT_EQ(without_waits("host,@ends=host", false, false), (Mutants{252, 71}));
   EXPECT_EQ(without_waits("device", true, false), (Mutants{160, 18}));
   EXPECT_EQ(without_waits("disk", true, true), (Mutants{398, 88}));
+  // Of blocks in parts (parts_program_test).
+  EXPECT_EQ(without_waits("host", false, false, Blobs::parts), (Mutants{328, 72}));
+  EXPECT_EQ(without_waits("device", true, false, Blobs::parts), (Mutants{304, 18}));
+  EXPECT_EQ(without_waits("host", true, true, Blobs::parts), (Mutants{610, 98}));
   for (const int passes : {0, 1}) {  // the validator misses the same waits
     const TinyPlan plan = plan_of("gpt2", passes, "disk", true, true);
     const ProgramSet set = tiny_programs(plan);
@@ -195,16 +219,20 @@ int copies_missed(const ProgramSet& set) {
 }
 
 TEST(Walk, ACopyIsMissed) {
-  int host = 0, disk = 0, packed = 0;
+  int host = 0, disk = 0, packed = 0, parts = 0;
   for (const int passes : {0, 1}) {
     host += copies_missed(tiny_programs(streaming_plan("gpt2", passes, "host", 2)));
     disk += copies_missed(tiny_programs(streaming_plan("gpt2", passes, "disk", 2)));
     packed +=
         copies_missed(tiny_programs(plan_of("gpt2", passes, "disk", false, GradientFormat::int8)));
+    TinyPlan plan = plan_of("gptj", passes, "host", true, GradientFormat::f32);
+    plan.blobs = Blobs::parts;
+    parts += copies_missed(tiny_programs(plan));
   }
   EXPECT_EQ(host, 102);
   EXPECT_EQ(disk, 188);
   EXPECT_EQ(packed, 188);
+  EXPECT_EQ(parts, 484);
 }
 
 TEST(Walk, SaysWhatIsWrong) {
@@ -250,6 +278,7 @@ struct Giant {
   const char* config;
   const char* state;
   int passes;
+  const char* blobs;
   int state_slots;
   std::size_t steady_actions;
 };
@@ -258,7 +287,8 @@ void walk_giant(const Giant& giant) {
   Config config = load_config(giant.config);
   const std::vector<std::string> options = {
       fmt::format("plan.state={}", giant.state),   "plan.precision=bf16", "plan.homes=host",
-      fmt::format("plan.passes={}", giant.passes), "plan.slots=2",        "plan.recompute=block"};
+      fmt::format("plan.passes={}", giant.passes), "plan.slots=2",        "plan.recompute=block",
+      fmt::format("plan.blobs={}", giant.blobs)};
   apply_overrides(config, options);
   check(config);
   const Machine machine = load_machine("h200-20t");
@@ -285,10 +315,9 @@ void walk_giant(const Giant& giant) {
               static_cast<double>(counts.host_peak) / 1e12);
 }
 
-TEST(WalkSlow, Gigagpt175b) { walk_giant({"gigagpt-175b", "exact", 184, 2, 503169}); }
+TEST(WalkSlow, Gigagpt175b) { walk_giant({"gigagpt-175b", "exact", 184, "layer", 2, 503169}); }
 
-// Its optimizer state has one slot: it is used once a step, and two would be more than there is.
-TEST(WalkSlow, Ptdp1008b) { walk_giant({"ptdp-1008b", "compact", 3072, 1, 2759297}); }
+TEST(WalkSlow, Ptdp1008b) { walk_giant({"ptdp-1008b", "compact", 3072, "parts", 2, 5512449}); }
 
 }  // namespace
 }  // namespace sluice

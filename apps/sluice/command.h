@@ -26,6 +26,7 @@ struct Context {
   std::function<void()> catch_signals;  // from here on SIGINT and friends only set stop_signal
   std::string assets;                   // folder with gpt2/vocab.bpe, unless --assets says another
   std::string machine_file;     // what `sluice doctor` measured of this machine; empty: nowhere
+  std::string algorithms_file;  // tables of algorithms that runs left; empty: nowhere
   bool draws = false;           // stderr is a terminal that can redraw a line
   std::function<int()> action;  // what the parsed command does; gives the exit code
 };
@@ -40,6 +41,7 @@ void add_inspect(CLI::App& app, Context& context);
 void add_verify(CLI::App& app, Context& context);
 void add_diff(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
+void add_bench(CLI::App& app, Context& context);
 
 // Thrown when stdout's reader has gone: the command ends quietly, as one killed by SIGPIPE.
 struct OutputClosed {};

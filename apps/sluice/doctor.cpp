@@ -8,8 +8,10 @@
 #include "backend/cpu/measure.h"
 #include "command.h"
 #include "core/file.h"
+#include "doctor_gpu.h"
 #include "planner/description.h"
 #include "planner/memory_report.h"
+#include "train/device.h"
 #include "train/measure_ops.h"
 
 namespace sluice {
@@ -17,7 +19,8 @@ namespace {
 
 struct Options {
   std::string disk, save;
-  bool quick = false;
+  bool quick = false, no_gpu = false;
+  int gpu = 0;
 };
 
 // One thing that the kernel says, and the file it says it in.
@@ -34,6 +37,16 @@ struct Diagnosis {
   MachineRates machine;
   std::int64_t disk_bytes = 0;  // of the file that was written
   std::string kept;             // the machine file; empty: not kept
+  GpuDiagnosis gpus;
+  std::string gpu_kept;  // likewise
+  // Of the processor, or of the GPU that was measured.
+  Machine processor() const { return description_of(machine, total_memory(host)); }
+  Machine described() const { return gpus.measured ? *gpus.measured : processor(); }
+  std::vector<Finding> wrong() const {
+    std::vector<Finding> out = findings(host, examined);
+    for (const Finding& one : gpu_findings(gpus.examined)) out.push_back(one);
+    return out;
+  }
 };
 
 // Seconds to spend on each measurement.
@@ -107,6 +120,9 @@ Diagnosis diagnose(const Options& options) {
   const MemoryRates memory = measure_memory(cpu, array, spending.memory);
   d.machine.read_one = memory.read_one, d.machine.read_all = memory.read_all;
   d.machine.copy_one = memory.copy_one, d.machine.copy_all = memory.copy_all;
+  Machine around = d.processor();
+  around.disk_memory = {static_cast<double>(d.examined.disk_free), Origin::measured, "free now"};
+  if (!options.no_gpu) d.gpus = diagnose_gpus(options.gpu, options.quick, today(), around);
   return d;
 }
 
@@ -201,12 +217,13 @@ void print(const Diagnosis& d) {
     std::replace(name.begin(), name.end(), '_', ' ');
     out += fmt::format("{:<20}{:<50} {}\n", name, fact.text, fact.source);
   }
-  out += products_text(d.machine) + speeds_text(d);
-  const std::vector<Finding> found = findings(d.host, d.examined);
+  out += products_text(d.machine) + speeds_text(d) + gpu_text(d.gpus);
+  const std::vector<Finding> found = d.wrong();
   if (found.empty()) out += "nothing is wrong\n";
   for (const Finding& finding : found)
     out += fmt::format("! {} ({})\n  try: {}\n", finding.what, finding.source, finding.remedy);
-  if (!d.kept.empty()) out += fmt::format("kept for `sluice train` in {}\n", d.kept);
+  for (const std::string& file : {d.kept, d.gpu_kept})
+    if (!file.empty()) out += fmt::format("kept for `sluice train` in {}\n", file);
   write_out(out);
 }
 
@@ -214,7 +231,7 @@ nlohmann::json json_of(const Diagnosis& d) {
   nlohmann::json facts = nlohmann::json::array(), wrong = nlohmann::json::array();
   for (const Fact& fact : facts_of(d))
     facts.push_back({{"name", fact.name}, {"value", fact.value}, {"source", fact.source}});
-  for (const Finding& finding : findings(d.host, d.examined))
+  for (const Finding& finding : d.wrong())
     wrong.push_back({{"what", finding.what}, {"source", finding.source}, {"try", finding.remedy}});
   return {{"version", 1},
           {"facts", facts},
@@ -229,6 +246,7 @@ nlohmann::json json_of(const Diagnosis& d) {
             {"write", d.machine.disk_write},
             {"read", d.machine.disk_read}}},
           {"findings", wrong},
+          {"gpu", gpu_json(d.gpus)},
           {"kept", d.kept.empty() ? nlohmann::json() : nlohmann::json(d.kept)}};
 }
 
@@ -238,13 +256,16 @@ int run(const Options& options, Context& context) {
     try {
       save_machine(context.machine_file, d.machine);
       d.kept = context.machine_file;
+      if (d.gpus.measured) {
+        write_file_atomic(gpu_file(context.machine_file), to_toml(*d.gpus.measured));
+        d.gpu_kept = gpu_file(context.machine_file);
+      }
     } catch (const Error& e) {
       note(fmt::format("the measurements were not kept: {} ({})", e.report().what,
                        e.report().found));
     }
   }
-  if (!options.save.empty())
-    write_file_atomic(options.save, to_toml(description_of(d.machine, total_memory(d.host))));
+  if (!options.save.empty()) write_file_atomic(options.save, to_toml(d.described()));
   if (context.json)
     write_json(json_of(d));
   else
@@ -261,6 +282,10 @@ void add_doctor(CLI::App& app, Context& context) {
   command->add_flag("--quick", o->quick, "7 seconds instead of 25, less exact");
   command->add_option("--save", o->save, "describe the machine in a file, for plan --machine")
       ->type_name("FILE");
+  command->add_option("--gpu", o->gpu, "the number of the GPU that is measured (default: 0)")
+      ->check(at_least(0))
+      ->type_name("N");
+  command->add_flag("--no-gpu", o->no_gpu, "leave GPUs alone: --save describes the processor");
   command->add_option("--disk", o->disk, "the folder whose disk is measured (default: this one)")
       ->type_name("DIR");
 }

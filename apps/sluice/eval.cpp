@@ -60,6 +60,7 @@ int run(const Options& options, Context& context) {
                 {"host", session.executor().programs().memory.host_bytes()},
                 {"disk", session.executor().programs().memory.disk_bytes()},
                 {"homes", session.placement().homes},
+                {"blobs", name_of(session.placement().blobs)},
                 {"checkpoint", folder.path.string()}});
     return 0;
   }

@@ -103,6 +103,7 @@ int run(const Options& options, Context& context) {
               {"host", session.executor().programs().memory.host_bytes()},
               {"disk", session.executor().programs().memory.disk_bytes()},
               {"homes", session.placement().homes},
+              {"blobs", name_of(session.placement().blobs)},
               {"prompt_tokens", prompt.size()}});
   return 0;
 }

@@ -46,7 +46,7 @@ std::string default_assets() {
 }
 
 // Where XDG's rules put what can be measured again.
-std::string default_machine_file() {
+std::string cache_file(const char* file) {
   const auto folder = [](const char* name) -> std::string {
     const char* value = std::getenv(name);
     return value != nullptr && value[0] == '/' ? value : "";  // a relative path is to be ignored
@@ -54,7 +54,7 @@ std::string default_machine_file() {
   std::string cache = folder("XDG_CACHE_HOME");
   if (const std::string home = folder("HOME"); cache.empty() && !home.empty())
     cache = home + "/.cache";
-  return cache.empty() ? cache : cache + "/sluice/machine.json";
+  return cache.empty() ? cache : cache + "/sluice/" + file;
 }
 
 // NO_COLOR needs no look: nothing is coloured.
@@ -133,12 +133,12 @@ int run(std::vector<std::string> arguments, Context& context) {
   app.add_flag("--json", context.json)->group("");  // before the command's name
   app.add_option("--fault", fault)->group("");      // for tests: core/fault.h
   for (const auto& add : {add_prepare, add_tokenize, add_train, add_eval, add_generate, add_plan,
-                          add_inspect, add_verify, add_diff, add_doctor})
+                          add_inspect, add_verify, add_diff, add_doctor, add_bench})
     add(app, context);
 
   const std::string command = command_of(arguments);
   require_command(app, command);
-  const std::vector<std::string> with_options{"train", "plan", "eval", "generate"};
+  const std::vector<std::string> with_options{"train", "plan", "eval", "generate", "bench"};
   if (std::find(with_options.begin(), with_options.end(), command) != with_options.end())
     context.overrides = take_overrides(arguments);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
@@ -173,7 +173,8 @@ int guarded_main(std::vector<std::string> arguments) {
   context.stop_signal = &stop_signal;
   context.catch_signals = catch_signals;
   context.assets = default_assets();
-  context.machine_file = default_machine_file();
+  context.machine_file = cache_file("machine.json");
+  context.algorithms_file = cache_file("algorithms.json");
   context.draws = stderr_draws();
   // Known before parsing, so that errors of the parser obey them too.
   const auto given = [&](const char* flag) {

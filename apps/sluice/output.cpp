@@ -9,6 +9,7 @@
 #include "checkpoint/model_files.h"
 #include "command.h"
 #include "planner/memory_report.h"
+#include "train/device.h"
 #include "train/plan_file.h"
 
 namespace sluice {
@@ -97,6 +98,7 @@ void add_read_options(CLI::App& command, ReadOptions& o) {
       "  --plan.disk_path=FOLDER     on the disk; default: the model's\n"
       "  --plan.homes=WHERE          device, host, disk, or weights@FIRST-LAST=host,…; embedding,\n"
       "                              head and ends (both) in place of FIRST-LAST too\n"
+      "  --plan.blobs=layer|parts    a block in one piece, or attention and MLP apart\n"
       "  --plan.slots=N              places on the device that weights pass through\n");
 }
 
@@ -104,24 +106,38 @@ namespace {
 
 constexpr std::string_view plan_keys[] = {
     "plan.device",    "plan.device_memory", "plan.host_memory", "plan.disk_memory",
-    "plan.disk_path", "plan.homes",         "plan.slots"};
+    "plan.disk_path", "plan.homes",         "plan.blobs",       "plan.slots"};
 
 bool is_of_use(const std::string& key) {
   return std::find(std::begin(plan_keys), std::end(plan_keys), key) != std::end(plan_keys);
 }
 
+// The machine at hand with the device that a plan file means.
+PlanMachine machine_for(const PlanFile& file) {
+  const HostFacts host = host_facts("");
+  const std::int64_t memory = total_memory(host);
+  PlanMachine out{"cpu", host.cpu, "", 0, memory, memory};
+  if (file.machine.device == "cpu") return out;
+  Config config;
+  config.plan.device = file.plan.device;
+  const Device device(config);
+  if (device.is_gpu())
+    out.device = "cuda", out.model = device.model(), out.memory = device.memory();
+  return out;
+}
+
 // What of a plan of training is of use here, refused when it is of another model or machine.
 PlanConfig plan_of_weights(const PlanFile& file, const ModelFolder& folder) {
   require_made_for(file, read_model_config(folder.path));
-  const HostFacts host = host_facts("");
-  const std::int64_t memory = total_memory(host);
-  require_made_for(file, PlanMachine{"cpu", host.cpu, "", 0, memory, memory});
+  require_made_for(file, machine_for(file));
   PlanConfig out;
+  out.device = file.plan.device;
   out.device_memory = file.plan.device_memory;
   out.host_memory = file.plan.host_memory;
   out.disk_memory = file.plan.disk_memory;
   out.disk_path = file.plan.disk_path;
   out.homes = file.plan.homes;
+  out.blobs = file.plan.blobs;
   out.slots = file.plan.slots;
   return out;
 }
@@ -148,6 +164,7 @@ SessionOptions session_options(const ReadOptions& o, Context& context, const Mod
                          fmt::format("an option of {}", fmt::join(plan_keys, ", ")), key);
     });
   for (const auto& [key, place] : config.places) places[key] = place;
+  if (const std::string why = settle_device(config); !why.empty()) note(why);
   out.plan = config.plan;
   return out;
 }
@@ -157,8 +174,9 @@ Session open_session(const ModelFolder& folder, const SessionOptions& options, C
     Session session(folder, options);
     const MemoryMap& memory = session.executor().programs().memory;
     if (memory.host_bytes() > 0)
-      note(fmt::format("homes {}, {} slots: {} of the device, {} of the host{}",
+      note(fmt::format("homes {}, {}{} slots: {} of the device, {} of the host{}",
                        session.placement().homes,
+                       session.placement().blobs == Blobs::parts ? "blobs parts, " : "",
                        session.executor().programs().residency->slots(Kind::weights),
                        human_bytes(memory.total()), human_bytes(memory.host_bytes()),
                        memory.disk_bytes() == 0

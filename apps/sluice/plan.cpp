@@ -10,6 +10,8 @@
 #include "planner/simulate.h"
 #include "program/print.h"
 #include "train/assembly.h"
+#include "train/attention.h"
+#include "train/device.h"
 #include "train/disk_use.h"
 #include "train/fit.h"
 #include "train/machine_fit.h"
@@ -32,35 +34,53 @@ struct Planned {
   MemoryBytes memory;
   TierBytes least;
   DiskUse disk;
-  std::int64_t available = 0;
+  Counted counted = 1;
+  std::int64_t available = 0;          // bytes, of what the plan's memory is counted in
+  std::int64_t taken = 0;              // of a GPU, by other programs
+  std::string device;                  // that is at hand; empty: a machine was named
   std::optional<Machine> machine;      // that the step is predicted on
   std::optional<Simulated> predicted;  // none: nothing is known of the machine
-  bool fits() const { return memory.total <= available; }
+  // Of a machine that was named, what is reserved has room for the process.
+  std::int64_t of_host() const { return memory.host + (device.empty() ? 0 : memory.process); }
+  bool host_fits() const { return !counted.gpu() || of_host() <= counted.host; }
+  bool fits() const { return memory.total <= available && host_fits(); }
 };
 
-// The machine that was named, or this one as `sluice doctor` measured it.
-void find_machine(const Options& options, const Context& context, int& threads, Planned& out) {
-  if (options.machine.empty()) {
-    const std::string& isa = out.config.run.isa;
-    const ThisMachine here(context.machine_file, isa == "auto" ? best_isa() : parse_isa(isa),
-                           threads);
-    out.machine = here.described();
-    out.on = plan_machine(here);
-    return;
-  }
-  out.machine = load_machine(options.machine);
-  const double cores = std::clamp(out.machine->cores.value, 1.0, 4096.0);
-  threads = out.machine->device == "cpu" ? static_cast<int>(cores) : 1;
-  out.on = plan_machine(*out.machine, threads);
+// The device at hand, as `sluice doctor` measured it.
+void find_device(const Context& context, Planned& out) {
+  if (const std::string why = settle_device(out.config); !why.empty()) note(why);
+  const Device device(out.config, context.machine_file);
+  const ThisMachine here(context.machine_file, device.cpu().isa, device.cpu().threads);
+  out.machine = device.is_gpu() ? device.described() : here.described();
+  out.on = plan_machine(device, here);
+  out.counted = device.counted();
+  out.available = device.available();
+  if (!device.is_gpu()) return;
+  out.taken = device.taken();
+  out.device = device.text();
+}
+
+// The machine that was named.
+void find_machine(const std::string& name, Planned& out) {
+  out.machine = load_machine(name);
+  const Machine& machine = *out.machine;
+  const bool cpu = machine.device == "cpu";
+  const double cores = std::clamp(machine.cores.value, 1.0, 4096.0);
+  out.counted = cpu ? Counted(static_cast<int>(cores))
+                    : Counted::on_gpu(static_cast<std::int64_t>(machine.device_reserved.value),
+                                      machine.host_budget());
+  out.available =
+      cpu ? machine.device_budget() : static_cast<std::int64_t>(machine.device_memory.value);
+  out.on = plan_machine(machine, out.counted.threads);
 }
 
 // A plan for a machine that was named is refused with changes that were planned for it.
-Plan place(const Config& asked, const Planned& planned, const Plan& plan, int threads, bool named) {
+Plan place(const Config& asked, const Planned& planned, const Plan& plan, bool named) {
   constexpr std::int64_t no_limit = std::numeric_limits<std::int64_t>::max();
   if (!named || planned.machine->device == "cpu")
-    return placed_or_told(planned.config, plan, threads, no_limit);
+    return placed_or_told(planned.config, plan, planned.counted, no_limit);
   try {
-    return fastest(planned.config, plan, *planned.machine, threads);
+    return fastest(planned.config, plan, *planned.machine, planned.counted.threads);
   } catch (const BudgetError& e) {
     const bool budget =
         asked.plan.device_memory > 0 || asked.plan.host_memory > 0 || asked.plan.disk_memory > 0;
@@ -72,7 +92,7 @@ Plan place(const Config& asked, const Planned& planned, const Plan& plan, int th
   }
 }
 
-Planned plan_for(const Options& options, const Context& context, int& threads) {
+Planned plan_for(const Options& options, const Context& context) {
   Planned out;
   out.config = load_config(options.config);
   std::optional<PlanFile> file;
@@ -83,23 +103,21 @@ Planned plan_for(const Options& options, const Context& context, int& threads) {
   apply_overrides(out.config, context.overrides);
   if (file) require_made_for(*file, out.config);
   check(out.config);
-  threads =
-      out.config.run.threads == 0 ? usable_threads() : static_cast<int>(out.config.run.threads);
-  find_machine(options, context, threads, out);
-  if (file) require_made_for(*file, out.on);
   const bool named = !options.machine.empty();
+  if (named)
+    find_machine(options.machine, out);
+  else
+    find_device(context, out);
+  const int threads = out.counted.threads;
+  if (file) require_made_for(*file, out.on);
   const Config asked = out.config;
   if (named) out.config = on_machine(asked, *out.machine);
   const Plan plan = named ? plan_of(out.config, *out.machine) : plan_of(out.config);
   out.least = least_bytes(out.config, plan, threads);
-  out.plan = place(asked, out, plan, threads, named);
+  out.plan = place(asked, out, plan, named);
   out.programs = assemble_training(out.config, out.plan, threads);
-  out.memory = memory_of(out.programs, threads);
+  out.memory = memory_of(out.programs, out.counted);
   out.disk = disk_use(out.config, out.programs);
-  out.available = !named ? available_memory()
-                  : out.machine->device == "cpu"
-                      ? out.machine->device_budget()
-                      : out.machine->device_budget() + out.machine->host_budget();
   if (out.machine) out.predicted = simulate(out.programs, *out.machine);
   return out;
 }
@@ -111,10 +129,12 @@ void show(const Planned& planned, const std::string& what) {
   if (what == "memory") write_out(print_memory(planned.programs));
 }
 
-std::vector<std::string> changes(const Planned& planned, int threads) {
+std::vector<std::string> changes(const Planned& planned) {
   std::vector<std::string> out;
-  if (planned.fits() || (planned.machine && planned.machine->device != "cpu")) return out;
-  for (const PlanChange& change : changes_that_fit(planned.config, threads, planned.available))
+  // What was planned for a named GPU fits, or was refused.
+  if (planned.fits() || (planned.device.empty() && planned.counted.gpu())) return out;
+  for (const PlanChange& change :
+       changes_that_fit(planned.config, planned.counted, planned.available))
     out.push_back(change.text());
   return out;
 }
@@ -219,6 +239,7 @@ std::string placement_text(const Planned& planned) {
           ? std::string("micro-batch-major")
           : fmt::format("layer-major in {} pass{}", plan.passes, plan.passes == 1 ? "" : "es"),
       name_of(plan.recompute), stash_text(plan));
+  if (plan.blobs == Blobs::parts) out += "blobs: attention and MLP of a block apart\n";
   out += fmt::format("at rest: {:.3f} bytes a parameter\n",
                      static_cast<double>(at_rest_bytes(planned.programs)) /
                          static_cast<double>(planned.programs.model->parameters()));
@@ -232,7 +253,23 @@ std::string placement_text(const Planned& planned) {
   return out + disk_text(planned.disk);
 }
 
-void print(const Planned& planned, int threads) {
+std::string fits_text(const Planned& planned) {
+  const MemoryBytes& memory = planned.memory;
+  std::string out = fmt::format("{} of {} available{}: {}\n", human_bytes(memory.total),
+                                human_bytes(planned.available),
+                                planned.counted.gpu() ? " of the GPU's memory" : "",
+                                memory.total <= planned.available ? "fits" : "does not fit");
+  if (planned.counted.gpu())
+    out += fmt::format("{} of {} available of the host's: {}\n", human_bytes(planned.of_host()),
+                       human_bytes(planned.counted.host),
+                       planned.host_fits() ? "fits" : "does not fit");
+  if (planned.taken > std::int64_t{1} << 30)
+    out += fmt::format("other programs have {} of the GPU's memory: nvidia-smi lists them\n",
+                       human_bytes(planned.taken));
+  return out;
+}
+
+void print(const Planned& planned) {
   const Config& config = planned.config;
   write_out(
       fmt::format("{}: {} parameters\n", config.run.name, planned.programs.model->parameters()));
@@ -241,23 +278,23 @@ void print(const Planned& planned, int threads) {
                         config.batch.sequence, planned.plan.head_chunk));
   if (config.run.tokens > 0) write_out(fmt::format("run: {}\n", steps_text(length_of(config))));
   write_out(flops_text(config));
+  if (!planned.device.empty()) write_out(fmt::format("device: {}\n", planned.device));
   if (planned.machine) {
     write_out(fmt::format("machine: {} ({})\n", planned.machine->name, planned.machine->about));
     if (const std::string guessed = unmeasured(*planned.machine); !guessed.empty())
       write_out(fmt::format("  not measured: {}\n", guessed));
   }
+  if (planned.on.device != "cpu")
+    write_out(fmt::format("attention: {}\n", attention_text(config, planned.plan)));
   write_out(placement_text(planned));
   write_out(to_text(planned.memory));
-  write_out(fmt::format("{} of {} available: {}\n", human_bytes(planned.memory.total),
-                        human_bytes(planned.available), planned.fits() ? "fits" : "does not fit"));
+  write_out(fits_text(planned));
   if (planned.predicted) write_out(to_text(*planned.predicted, config.batch.tokens));
-  for (const std::string& change : changes(planned, threads))
-    write_out(fmt::format("  try: {}\n", change));
+  for (const std::string& change : changes(planned)) write_out(fmt::format("  try: {}\n", change));
 }
 
 int run(const Options& options, Context& context) {
-  int threads = 1;
-  const Planned planned = plan_for(options, context, threads);
+  const Planned planned = plan_for(options, context);
   if (!options.save.empty())
     write_file_atomic(options.save, to_toml(plan_file(planned.config, planned.plan, planned.on)));
   if (context.json) {
@@ -277,6 +314,7 @@ int run(const Options& options, Context& context) {
          {"at_rest", at_rest_bytes(planned.programs)},
          {"passes", planned.plan.passes},
          {"homes", planned.plan.homes},
+         {"blobs", name_of(planned.plan.blobs)},
          {"slots", planned.plan.slots},
          {"stash_slots", stash_slots_of(planned.plan)},
          {"recompute", name_of(planned.plan.recompute)},
@@ -286,13 +324,14 @@ int run(const Options& options, Context& context) {
          {"later_micro_batches", planned.plan.later_micro_batches},
          {"head_chunk", planned.plan.head_chunk},
          {"precision", planned.plan.numerics.precision == DType::bf16 ? "bf16" : "float32"},
-         {"threads", threads},
+         {"attention", name_of(planned.plan.numerics.attention)},
+         {"threads", planned.counted.threads},
          {"machine", planned.machine ? nlohmann::json(planned.machine->name) : nlohmann::json()},
          {"predicted", planned.predicted ? to_json(*planned.predicted, planned.config.batch.tokens)
                                          : nlohmann::json()},
-         {"try", changes(planned, threads)}});
+         {"try", changes(planned)}});
   } else if (options.show.empty()) {
-    print(planned, threads);
+    print(planned);
   } else {
     show(planned, options.show);
   }

@@ -10,8 +10,8 @@ namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, out, change, machine, plan, resume = "auto";
-  bool list = false, log_hashes = false;
+  std::string config, out, change, machine, plan, algorithms, resume = "auto";
+  bool list = false, log_hashes = false, eager = false, sync = false;
   std::int64_t trace = 0;
 };
 
@@ -63,6 +63,8 @@ int run(const Options& options, Context& context) {
   }
   std::vector<std::string> overrides = context.overrides;
   if (options.log_hashes) overrides.push_back("run.log_hashes=true");
+  if (options.eager) overrides.push_back("run.eager=true");
+  if (options.sync) overrides.push_back("run.sync=true");
   apply_overrides(request.config, overrides);
   request.out = options.out;
   if (!options.change.empty()) request.accepted_changes = parse_accepted(options.change);
@@ -74,6 +76,8 @@ int run(const Options& options, Context& context) {
   request.bar = context.draws;
   request.machine = options.machine;
   request.machine_file = context.machine_file;
+  request.algorithms = options.algorithms;
+  request.algorithms_file = context.algorithms_file;
   context.catch_signals();
   return static_cast<int>(train(request));
 }
@@ -98,7 +102,13 @@ void add_train(CLI::App& app, Context& context) {
                    "what `sluice doctor --save` wrote of this machine: the run is compared with it")
       ->type_name("FILE");
   add_plan_option(*command, o->plan);
+  command
+      ->add_option("--algorithms", o->algorithms,
+                   "multiply by the algorithms.json of another run on such a GPU, untuned")
+      ->type_name("FILE");
   command->add_flag("--log-hashes", o->log_hashes, "for sluice diff: a hash of every tensor");
+  command->add_flag("--eager", o->eager, "on a GPU, launch every kernel by itself");
+  command->add_flag("--sync", o->sync, "on a GPU, wait after every op: an error then names it");
   command
       ->add_option("--trace", o->trace,
                    "record N steady steps in the run's trace.json, for ui.perfetto.dev")

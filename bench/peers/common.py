@@ -17,7 +17,7 @@ BYTES = {"float32": 4, "bf16": 2}
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A GPT-2 with exact GELU and a tied head, and the tokens of one update."""
+    """A GPT-2 with a tied head, and the tokens of one update."""
 
     layers: int
     width: int
@@ -26,6 +26,7 @@ class Shape:
     sequence: int
     tokens: int
     padded_vocab: int  # a multiple of 64: what a peer may use instead, if that is faster
+    gelu: str = "none"  # exact, or "tanh"
 
     def products(self, vocab=None):
         """(name, in, out, times per token) of the weights' products."""
@@ -62,6 +63,10 @@ class Shape:
 MODELS = {
     "111m": Shape(10, 768, 12, 50257, 512, 4096, 50304),
     "12m": Shape(6, 384, 6, 4096, 256, 4096, 4096),
+    "gpt2-124m": Shape(12, 768, 12, 50257, 1024, 524288, 50304, "tanh"),
+    "gigagpt-1.3b": Shape(24, 2048, 16, 50257, 2048, 65536, 50304),
+    "gpt2-1558m": Shape(48, 1600, 25, 50257, 1024, 65536, 50304, "tanh"),
+    "cerebras-gpt-6.7b": Shape(32, 4096, 32, 50257, 2048, 65536, 50304),
     "tiny": Shape(2, 128, 2, 500, 256, 1024, 512),  # to try the scripts with; says nothing about speed
 }
 

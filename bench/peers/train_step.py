@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""How many tokens per second does PyTorch train a GPT-2 on these cores, written as a strong user writes it?
+"""How many tokens per second does PyTorch train a GPT-2 on these cores or this GPU, written as a strong user writes it?
 
     bench/peers/train_step.py 111m [--precision bf16] [--modes eager,compiled] [--updates 5]
+    bench/peers/train_step.py gpt2-124m --device cuda --modes compiled --micro-batches 32,64
 
-Threads = cores, scaled_dot_product_attention, fused AdamW, bf16 autocast (or float32), gradients clipped to 1, exact
-GELU, tied head, random tokens. Each mode first looks for its best micro-batch (1 to 16 sequences, accumulated to the
-update's tokens) and for the better of the vocabulary and the padded one. Prints JSON lines: the search, then each
-mode at its best (median over the updates), and for eager where the time goes by torch.profiler (the share of the
-products and of attention). --serve: after the search, times updates on request (common.py).
+Threads = cores, scaled_dot_product_attention, fused AdamW, bf16 autocast (or float32), gradients clipped to 1, the
+model's GELU, tied head, random tokens. Each mode first looks for its best micro-batch (accumulated to the update's
+tokens) and on a CPU for the better of the vocabulary and the padded one; a GPU gets the padded one. Prints JSON lines:
+the search, then each mode at its best (median over the updates), and for eager on a CPU where the time goes by
+torch.profiler (the share of the products and of attention). --serve: after the search, times updates on request
+(common.py).
 """
 import argparse
+import gc
 import time
 
 import common
@@ -19,15 +22,16 @@ common.keep_freed_memory()
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 PRODUCTS = ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear", "mkldnn::")
 WARM_UP, SEARCHED = 2, 3  # updates of each candidate that are dropped, and timed
 
 
 class Block(nn.Module):
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, gelu):
         super().__init__()
-        self.heads = heads
+        self.heads, self.gelu = heads, gelu
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.fc, self.proj2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -38,14 +42,15 @@ class Block(nn.Module):
                    for part in self.qkv(self.norm1(x)).split(width, dim=2))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.proj(y.transpose(1, 2).reshape(rows, tokens, width))
-        return x + self.proj2(F.gelu(self.fc(self.norm2(x))))
+        return x + self.proj2(F.gelu(self.fc(self.norm2(x)), approximate=self.gelu))
 
 
 class GPT2(nn.Module):
-    def __init__(self, shape, vocab):
+    def __init__(self, shape, vocab, recompute=False):
         super().__init__()
+        self.recompute = recompute
         self.wte, self.wpe = nn.Embedding(vocab, shape.width), nn.Embedding(shape.sequence, shape.width)
-        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.gelu) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width)
         self.head = nn.Linear(shape.width, vocab, bias=False)
         self.head.weight = self.wte.weight
@@ -56,17 +61,19 @@ class GPT2(nn.Module):
     def forward(self, ids, targets):
         x = self.wte(ids) + self.wpe.weight
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.recompute else block(x)
         return F.cross_entropy(self.head(self.norm(x)).flatten(0, 1), targets.flatten())
 
 
 class Trainer:
-    def __init__(self, shape, mode, precision, micro_batch, vocab):
+    def __init__(self, shape, mode, precision, micro_batch, vocab, device="cpu", recompute=False):
         torch.manual_seed(0)
-        self.shape, self.micro_batch = shape, micro_batch
-        self.about = {"mode": mode, "precision": precision, "micro_batch": micro_batch, "vocab": vocab}
+        self.shape, self.micro_batch, self.device = shape, micro_batch, device
+        self.about = {"mode": mode, "precision": precision, "micro_batch": micro_batch, "vocab": vocab,
+                      "recompute": recompute}
         self.bf16 = precision == "bf16"
-        self.model = GPT2(shape, vocab)
+        with torch.device(device):
+            self.model = GPT2(shape, vocab, recompute)
         self.loss = self.model
         if mode != "eager":
             kind = "default" if mode == "compiled" else mode
@@ -78,10 +85,10 @@ class Trainer:
 
     def update(self):
         sequences = self.shape.tokens // self.shape.sequence
-        ids = torch.randint(self.shape.vocab, (sequences, self.shape.sequence + 1))
-        total = torch.zeros(())
+        ids = torch.randint(self.shape.vocab, (sequences, self.shape.sequence + 1), device=self.device)
+        total = torch.zeros((), device=self.device)
         for rows in ids.split(self.micro_batch):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
                 loss = self.loss(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
             loss = loss * (self.micro_batch / sequences)
             loss.backward()
@@ -117,21 +124,29 @@ class Trainer:
                 "by_operator": {key: round(times[key] / whole, 3) for key in largest}}
 
 
-def best_trainer(shape, mode, precision, micro_batches):
+def best_trainer(shape, mode, precision, micro_batches, device, recompute):
     """A warm trainer of the mode at its fastest; prints a line for each candidate."""
-    def speed(micro_batch, vocab):
+    def made(micro_batch, vocab):
         torch._dynamo.reset()
-        trainer = Trainer(shape, mode, precision, micro_batch, vocab)
+        return Trainer(shape, mode, precision, micro_batch, vocab, device, recompute)
+
+    def speed(micro_batch, vocab):
+        trainer = made(micro_batch, vocab)
         trainer.speeds(WARM_UP)
         value = max(trainer.speeds(SEARCHED))  # the best: torch.compile may still pause once
         common.emit(searched=trainer.about, tokens_per_second=round(value, 1))
+        del trainer
+        gc.collect()
         return value
 
-    found = {(size, shape.padded_vocab): speed(size, shape.padded_vocab) for size in micro_batches}
-    size, _ = max(found, key=found.get)
-    if shape.vocab != shape.padded_vocab:
-        found[size, shape.vocab] = speed(size, shape.vocab)
-    trainer = Trainer(shape, mode, precision, *max(found, key=found.get))
+    best = micro_batches[0], shape.padded_vocab
+    if len(micro_batches) > 1 or device == "cpu":
+        found = {(size, shape.padded_vocab): speed(size, shape.padded_vocab) for size in micro_batches}
+        size, _ = max(found, key=found.get)
+        if shape.vocab != shape.padded_vocab and device == "cpu":
+            found[size, shape.vocab] = speed(size, shape.vocab)
+        best = max(found, key=found.get)
+    trainer = made(*best)
     trainer.speeds(WARM_UP)
     return trainer
 
@@ -139,16 +154,19 @@ def best_trainer(shape, mode, precision, micro_batches):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=common.MODELS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--recompute", action="store_true", help="keep each block's input alone (torch's checkpoint)")
     parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
     parser.add_argument("--modes", default="eager,compiled", help="also: max-autotune, …")
-    parser.add_argument("--micro-batches", default="", help="instead of all of 1,2,4,8,16")
+    parser.add_argument("--micro-batches", default="", help="of sequences; default: all of 1,2,4,8,16 that divide an update")
     parser.add_argument("--updates", type=int, default=5)
     parser.add_argument("--serve", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(common.cores())
     shape = common.MODELS[options.model]
     sizes = [int(word) for word in options.micro_batches.split(",") if word] or shape.micro_batches()
-    trainers = {mode: best_trainer(shape, mode, options.precision, sizes) for mode in options.modes.split(",")}
+    trainers = {mode: best_trainer(shape, mode, options.precision, sizes, options.device, options.recompute)
+                for mode in options.modes.split(",")}
     if options.serve:
         common.emit(ready={mode: trainer.about for mode, trainer in trainers.items()})
 
@@ -159,7 +177,7 @@ def main():
     for mode, trainer in trainers.items():
         speed = common.median(trainer.speeds(options.updates))
         common.emit(model=options.model, **trainer.about, updates=options.updates,
-                    tokens_per_second=round(speed, 1), **(trainer.profile() if mode == "eager" else {}))
+                    tokens_per_second=round(speed, 1), **(trainer.profile() if mode == "eager" and options.device == "cpu" else {}))
     return None
 
 

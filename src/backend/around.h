@@ -24,6 +24,10 @@ class AroundBackend : public Backend {
   bool host_sees() const override { return below_.host_sees(); }
   void then(Done done, void* with) override { below_.then(done, with); }
   void finish() override { below_.finish(); }
+  // What is recorded is seen once: who wants to see every op has nothing recorded.
+  ProductTuner* tuner() override { return below_.tuner(); }
+  std::int64_t stamp() override { return below_.stamp(); }
+  std::int64_t stamped(std::int64_t look) const override { return below_.stamped(look); }
 
  private:
   Backend& below_;

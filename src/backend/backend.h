@@ -5,6 +5,7 @@
 // copy_in() and copy_out() by a lane each.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -30,6 +31,14 @@ struct Frame {
   }
 };
 
+class ProductTuner;
+
+// The device failed: whatever it does from then on fails, too.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -37,6 +46,9 @@ class Backend {
   // Memory of the device, 4 KiB aligned, zeroed; throws Exit::memory. Lives until the backend dies.
   virtual std::byte* take(std::int64_t bytes) = 0;
   virtual void run(const Op& op, const Frame& frame) = 0;
+  // Before the first run() of an op with such a frame: finds what a library has for it, so that
+  // what cannot run is refused before anything does. Its values are not looked at.
+  virtual void prepare(const Op&, const Frame&) {}
   // The same of host memory, from and to which copies are fast.
   virtual std::byte* take_host(std::int64_t bytes) = 0;
   // From host memory to the device, and back.
@@ -55,6 +67,27 @@ class Backend {
   virtual void then(Done done, void* with) { done(with, nullptr); }
   // Until it has ended; throws if it failed.
   virtual void finish() {}
+  // Work that comes again: what run() and copy_within() are given between record() and recorded()
+  // is not done but kept, under the number that is returned, and replay() enqueues it as a whole,
+  // any number of times. A backend that keeps nothing says so. abandon(): instead of recorded().
+  virtual bool records() const { return false; }
+  virtual void record() {}
+  virtual int recorded() { return -1; }
+  virtual void abandon() {}
+  virtual void replay(int) {}
+  // Of a backend whose products a library runs; null otherwise.
+  virtual ProductTuner* tuner() { return nullptr; }
+  // For a trace: a look at the clock between what run() was given before and after it; and the
+  // nanoseconds of the steady clock that it saw, once that work has ended.
+  virtual std::int64_t stamp() { return steady_nanoseconds(); }
+  virtual std::int64_t stamped(std::int64_t look) const { return look; }
+
+ protected:
+  static std::int64_t steady_nanoseconds() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
 };
 
 }  // namespace sluice

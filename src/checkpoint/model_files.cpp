@@ -124,7 +124,8 @@ std::vector<ModelTensor> model_tensors(const ModelGraphs& model, const ModelConf
       ModelTensor tensor;
       tensor.layer = layer;
       tensor.value = p.name;
-      tensor.name = family.tensor_name(kind, layer - 1, p.name);
+      tensor.name =
+          family.tensor_name(uncut(kind), is_block(kind) ? model.block_of(layer) : 0, p.name);
       tensor.shape = stored_shape(graph, p);
       tensor.rows = p.rows;
       tensor.type = graph[p.weight].type.dtype;

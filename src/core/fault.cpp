@@ -24,7 +24,7 @@ constexpr Point point_table[] = {
     {"scratch.direct", Point::Kind::option},   {"scratch.allocate", Point::Kind::system_call},
     {"scratch.read", Point::Kind::write},      {"scratch.write", Point::Kind::write},
     {"train.step", Point::Kind::plain},        {"train.flip", Point::Kind::argument},
-    {"train.poison", Point::Kind::argument},
+    {"train.poison", Point::Kind::argument},   {"train.break", Point::Kind::argument},
 };
 
 Error spec_error(std::string what, std::string_view entry, std::string expected,
@@ -120,6 +120,13 @@ Faults::Effect Faults::at(std::string_view point) {
 void Faults::hit(std::string_view point) {
   const int error = errno_at(point);
   if (error != 0) throw disk_error("pass the fault point", std::string(point), error);
+}
+
+bool Faults::plans(std::string_view point) const {
+  const std::size_t p = index_of(point);
+  for (const Entry& entry : entries_)
+    if (entry.point == p) return true;
+  return false;
 }
 
 std::optional<std::string> Faults::argument(std::string_view point, std::int64_t count) const {

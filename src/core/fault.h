@@ -11,6 +11,7 @@
 // Points with a free argument, whose action the caller carries out, take any text as ACTION:
 //   train.flip:NAME@5   flip one bit of tensor NAME at step 5
 //   train.poison:NAME@5 put a NaN into tensor NAME at step 5
+//   train.break:OP@5    the device fails at the first op of that name in step 5, and ever after
 // There COUNT is what the caller passes (a step number), not a count of visits.
 //
 // One object per run, passed by reference. One thread at a time visits a point; different points
@@ -50,6 +51,8 @@ class Faults {
   void hit(std::string_view point);
   // The argument planned for `point` at `count`, for actions that the caller carries out.
   std::optional<std::string> argument(std::string_view point, std::int64_t count) const;
+  // Whether anything is planned for `point`.
+  bool plans(std::string_view point) const;
   // Visits so far.
   std::int64_t count(std::string_view point) const { return counts_[index_of(point)]; }
 

@@ -59,6 +59,7 @@ struct Executor::State {
   std::atomic<bool> failed = false;
   std::mutex error_mutex;
   std::exception_ptr error;
+  std::int64_t failed_run = -1;
   std::array<std::thread, lanes> threads;
 
   // What is told once work of the compute lane has really ended: that `count` more of its actions
@@ -79,6 +80,23 @@ struct Executor::State {
       counter.wait(now, std::memory_order_acquire);
   }
 
+  // Neighbours on the compute lane that wait for nobody between them and that nobody waits for but
+  // for the last: what the backend may keep, and enqueue as a whole.
+  struct Stretch {
+    std::size_t first = 0, count = 0;  // of the lane's actions
+    int kept = -1;                     // the backend's number of it
+  };
+  struct Stretches {
+    std::vector<Stretch> all;  // empty: the program runs op by op
+    int runs = 0;
+  };
+  std::vector<Stretches> stretches;  // by program
+
+  void find_stretches();
+  void run_stretch(const Run& run, LoadedProgram& program, Stretch& stretch);
+  void run_stretches(const Run& run, LoadedProgram& program, std::vector<Stretch>& all);
+  void wait_for_others(const Run& run, const LoadedProgram& program, int action) const;
+  bool waits_for_others(const LoadedProgram& program, const Action& action) const;
   void lane_main(int lane);
   void run_lane(int lane, const Run& run);
   void run_action(const Run& run, LoadedProgram& program, int action);
@@ -87,10 +105,16 @@ struct Executor::State {
   void delay(const Action& action) const;
   void open_windows();
   void compute(const Run& run, LoadedProgram& program, int index, const Action& action);
+  // Where the times of a trace come from: of work that is only put on a queue, from the device.
+  Backend* clock_of(const Action& action) {
+    return action.lane == Lane::compute && !backend.host_sees() ? &backend : nullptr;
+  }
   void fail(std::exception_ptr why);
   void tell_later();
+  void prepare();
   void end_action(int lane, Told& one);
   void end_run(int lane, std::int64_t run);
+  void finish(const Op& op, const Program& program, int index) const;
   void observe(const Program& program, int index, const Action& action, const LoadedList& list);
   static void tell_actions(void* with, std::exception_ptr failed);
   static void tell_run(void* with, std::exception_ptr failed);
@@ -100,7 +124,10 @@ struct Executor::State {
 
 void Executor::State::fail(std::exception_ptr why) {
   const std::lock_guard lock(error_mutex);
-  if (!error) error = std::move(why);
+  if (!error) {
+    error = std::move(why);
+    failed_run = runs_done[static_cast<std::size_t>(Lane::compute)].load();
+  }
   failed.store(true, std::memory_order_release);
 }
 
@@ -186,9 +213,74 @@ void Executor::State::lane_main(int lane) {
   }
 }
 
+bool Executor::State::waits_for_others(const LoadedProgram& program, const Action& action) const {
+  return std::any_of(action.waits.begin(), action.waits.end(), [&](const Wait& wait) {
+    const Lane lane = wait.action < 0
+                          ? set->marks.lane(wait.mark)
+                          : program.program->actions[static_cast<std::size_t>(wait.action)].lane;
+    return lane != action.lane;
+  });
+}
+
+void Executor::State::find_stretches() {
+  stretches.resize(loaded.size());
+  if (!backend.records() || arena == nullptr || options.eager || options.sync || options.poison ||
+      options.observer != nullptr || options.recorder != nullptr)
+    return;
+  for (std::size_t p = 0; p < loaded.size(); ++p) {
+    const std::vector<int>& lane = loaded[p].lane_actions[static_cast<int>(Lane::compute)];
+    bool ended = true;
+    for (std::size_t i = 0; i < lane.size(); ++i) {
+      const auto action = static_cast<std::size_t>(lane[i]);
+      if (ended || waits_for_others(loaded[p], loaded[p].program->actions[action]))
+        stretches[p].all.push_back({i, 0});
+      ++stretches[p].all.back().count;
+      ended = told[p][action].count > 0;
+    }
+  }
+}
+
+void Executor::State::run_stretch(const Run& run, LoadedProgram& program, Stretch& stretch) {
+  const std::vector<int>& lane = program.lane_actions[static_cast<int>(Lane::compute)];
+  wait_for_others(run, program, lane[stretch.first]);
+  if (stretch.kept < 0) {
+    backend.record();
+    try {
+      for (std::size_t i = 0; i < stretch.count; ++i)
+        run_action(run, program, lane[stretch.first + i]);
+    } catch (...) {
+      backend.abandon();
+      throw;
+    }
+    stretch.kept = backend.recorded();
+  }
+  if (!failed.load(std::memory_order_acquire)) backend.replay(stretch.kept);
+}
+
+// As one that runs op by op; the first time a program does, so that kernels are loaded by then.
+void Executor::State::run_stretches(const Run& run, LoadedProgram& program,
+                                    std::vector<Stretch>& all) {
+  const std::vector<int>& lane = program.lane_actions[static_cast<int>(Lane::compute)];
+  std::vector<Told>& tells = told[static_cast<std::size_t>(run.program)];
+  for (Stretch& stretch : all) {
+    try {
+      if (!failed.load(std::memory_order_acquire)) run_stretch(run, program, stretch);
+    } catch (...) {
+      fail(std::current_exception());
+    }
+    for (std::size_t i = 0; i < stretch.count; ++i)
+      end_action(static_cast<int>(Lane::compute),
+                 tells[static_cast<std::size_t>(lane[stretch.first + i])]);
+  }
+}
+
 void Executor::State::run_lane(int lane, const Run& run) {
   LoadedProgram& program = loaded[static_cast<std::size_t>(run.program)];
   std::vector<Told>& tells = told[static_cast<std::size_t>(run.program)];
+  if (lane == static_cast<int>(Lane::compute)) {
+    Stretches& known = stretches[static_cast<std::size_t>(run.program)];
+    if (!known.all.empty() && known.runs++ > 0) return run_stretches(run, program, known.all);
+  }
   for (const int action : program.lane_actions[lane]) {
     // After a failure lanes only count, so that nobody waits for ever.
     try {
@@ -211,19 +303,25 @@ std::int64_t Executor::State::wait_value(const Run& run, const LoadedProgram& pr
   return run.base[static_cast<std::size_t>(lane)] + program.ordinal[index] + 1;
 }
 
-void Executor::State::run_action(const Run& run, LoadedProgram& program, int index) {
+void Executor::State::wait_for_others(const Run& run, const LoadedProgram& program,
+                                      int index) const {
   const Action& action = program.program->actions[static_cast<std::size_t>(index)];
-  Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
-  const std::int64_t asked = recorder == nullptr ? 0 : recorder->now();
   for (const Wait& wait : action.waits) {
     int lane = 0;
     const std::int64_t value = wait_value(run, program, wait, lane);
     if (lane == static_cast<int>(action.lane)) continue;  // its own order says so
     wait_until(progress[static_cast<std::size_t>(lane)], value);
   }
+}
+
+void Executor::State::run_action(const Run& run, LoadedProgram& program, int index) {
+  const Action& action = program.program->actions[static_cast<std::size_t>(index)];
+  Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
+  const std::int64_t asked = recorder == nullptr ? 0 : recorder->now();
+  wait_for_others(run, program, index);
   if (failed.load(std::memory_order_acquire)) return;
-  const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index, -1,
-                              asked);
+  const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index, -1, asked,
+                              clock_of(action));
   if (action.copies())
     doing([&] { return program.program->action_name(index); }, [&] { copy(run, action); });
   else
@@ -274,23 +372,40 @@ void Executor::State::compute(const Run& run, LoadedProgram& program, int index,
   Recorder* const recorder = run.record < 0 ? nullptr : options.recorder;
   LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
   const OpList& what = program.program->list_of(action);
+  const int layer = program.program->model->uncut(action.layer);
   list.move_to(action.at);
+  std::size_t at = 0;
   try {
     for (std::size_t i = 0; i < what.ops.size(); ++i) {
+      at = i;
       {
         const Recorder::Timed timed(recorder, run.record, static_cast<int>(action.lane), index,
-                                    static_cast<int>(i), -1);
-        backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, action.layer});
+                                    static_cast<int>(i), -1, clock_of(action));
+        backend.run(what.ops[i], {list.values(), list.workspace(i), action.first, layer});
       }
+      if (options.sync) finish(what.ops[i], *program.program, index);
       if (!options.poison) continue;
       for (const FreedRange& range : what.freed)
         if (range.op == static_cast<int>(i)) fill_poison(list.freed(range, action.at));
     }
   } catch (Error& e) {
     e.add_context(program.program->action_name(index));
+    if (options.sync && e.report().where.empty())
+      e.report().where =
+          fmt::format("{} in {}", name_of(what.ops[at]), program.program->action_name(index));
     throw;
   }
   if (options.observer != nullptr) observe(*program.program, index, action, list);
+}
+
+void Executor::State::finish(const Op& op, const Program& program, int index) const {
+  try {
+    backend.finish();
+  } catch (Error& e) {
+    if (e.report().where.empty())
+      e.report().where = fmt::format("{} in {}", sluice::name_of(op), program.action_name(index));
+    throw;
+  }
 }
 
 // On a device of its own the observer sees copies, and what it does to weights goes back.
@@ -314,6 +429,20 @@ void Executor::State::observe(const Program& program, int index, const Action& a
   }
 }
 
+// The backend sees every op with every frame that it will have, before lanes have threads.
+void Executor::State::prepare() {
+  for (LoadedProgram& program : loaded)
+    for (const Action& action : program.program->actions) {
+      if (action.copies()) continue;
+      LoadedList& list = program.lists[static_cast<std::size_t>(action.list)];
+      const OpList& what = program.program->list_of(action);
+      list.move_to(action.at);
+      for (std::size_t i = 0; i < what.ops.size(); ++i)
+        backend.prepare(what.ops[i],
+                        {list.values(), list.workspace(i), action.first, action.layer});
+    }
+}
+
 Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
                    ExecutorOptions options)
     : state_(std::make_unique<State>(backend, std::move(programs), options)) {
@@ -328,7 +457,9 @@ Executor::Executor(Backend& backend, std::shared_ptr<const ProgramSet> programs,
     s.loaded.emplace_back(program, s.arena, s.set->workers);
     micro_batches = std::max(micro_batches, static_cast<std::size_t>(program.micro_batches));
   }
+  s.prepare();
   s.tell_later();
+  s.find_stretches();
   s.marks.resize(static_cast<std::size_t>(s.set->marks.count()));
   for (Run& run : s.queue) {
     run.staging.reserve(micro_batches);
@@ -415,6 +546,16 @@ void Executor::drain() { wait(state_->queued.load(std::memory_order_relaxed) - 1
 
 std::chrono::steady_clock::time_point Executor::ended(Ticket ticket) const {
   return state_->ended[static_cast<std::size_t>(ticket) % state_->ended.size()];
+}
+
+Executor::Failure Executor::failure() const {
+  State& s = *state_;
+  const std::lock_guard lock(s.error_mutex);
+  if (!s.error) return {};
+  // Nothing is enqueued after a failure was seen, so its place in the queue is still its own.
+  const Run& run = s.queue[static_cast<std::size_t>(s.failed_run % queue_capacity)];
+  const auto program = static_cast<std::size_t>(run.program);
+  return {s.failed_run, s.set->programs[program].name};
 }
 
 const ProgramSet& Executor::programs() const { return *state_->set; }

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "backend/backend.h"
@@ -34,6 +35,11 @@ struct ExecutorOptions {
   std::uint64_t poison_seed = 0;
   Observer* observer = nullptr;  // outlives the executor
   Recorder* recorder = nullptr;  // likewise; made of the same programs
+  // Everything is enqueued op by op, though the backend could keep what comes again and enqueue it
+  // as a whole. An observer, a recorder and poison need that anyway.
+  bool eager = false;
+  // Debug: waits after every op, so that an error of the device names the op that it came from.
+  bool sync = false;
   // Where blobs at home on disk lie: as large as the programs' disk, outlives the executor.
   ScratchFile* scratch = nullptr;
 };
@@ -55,6 +61,13 @@ class Executor {
   void drain();              // until all have
   // When a run that was waited for ended. REQUIRES: `ticket` is one of the last few.
   std::chrono::steady_clock::time_point ended(Ticket ticket) const;
+
+  // The run whose work was the oldest that had not ended when a lane failed; none: none did.
+  struct Failure {
+    Ticket run = -1;
+    std::string program;
+  };
+  Failure failure() const;
 
   const ProgramSet& programs() const;
   // A weight, gradient, m, v, …; where it is at home, if its blob streams: valid when nothing is

@@ -61,14 +61,33 @@ void Recorder::add(int lane, const Event& event) {
   events.push_back(event);
 }
 
-Timeline Recorder::timeline(const ProgramSet& programs) const {
+namespace {
+
+// On the host's clock. What waited for the device has not been asked for by its clock.
+std::vector<Recorder::Event> on_one_clock(const std::vector<Recorder::Event>& events,
+                                          const Backend& device) {
+  std::vector<Recorder::Event> out = events;
+  for (Recorder::Event& event : out) {
+    if (!event.on_device) continue;
+    event.begin = device.stamped(event.begin), event.end = device.stamped(event.end);
+    event.asked = event.op >= 0 ? event.begin : std::min(event.asked, event.begin);
+  }
+  return out;
+}
+
+}  // namespace
+
+Timeline Recorder::timeline(const ProgramSet& programs, const Backend& device) const {
+  std::vector<Event> all[lanes];
   std::int64_t zero = INT64_MAX;
-  for (const std::vector<Event>& events : events_)
-    for (const Event& event : events) zero = std::min(zero, event.begin);
+  for (int lane = 0; lane < lanes; ++lane) {
+    all[lane] = on_one_clock(events_[lane], device);
+    for (const Event& event : all[lane]) zero = std::min(zero, event.begin);
+  }
   Timeline out;
   out.name = "measured";
   for (int lane = 0; lane < lanes; ++lane) {
-    std::vector<Event> events = events_[lane];
+    std::vector<Event>& events = all[lane];
     // Ops were recorded before their action.
     std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
       return a.begin != b.begin ? a.begin < b.begin : a.op < b.op;

@@ -23,7 +23,11 @@ constexpr Base blob_bases[] = {Base::weights,
                                Base::x,
                                Base::y,
                                Base::dx,
-                               Base::dy};
+                               Base::dy,
+                               Base::side_x,
+                               Base::side_y,
+                               Base::side_dx,
+                               Base::side_dy};
 
 // What a place holds: first what layers own, as Kind numbers it.
 enum class Holds : std::uint8_t {
@@ -35,7 +39,9 @@ enum class Holds : std::uint8_t {
   batch,
   stash,
   x,
-  dx
+  dx,
+  side_x,
+  side_dx
 };
 constexpr std::size_t versioned = 4;  // those that have versions of their own
 
@@ -46,12 +52,22 @@ struct Meant {
 };
 
 bool lives_in_a_run(Holds what) { return what >= Holds::batch; }
-bool leads_to_layer(Base base) { return base == Base::y || base == Base::dy; }
+bool leads_to_layer(Base base) {
+  return base == Base::y || base == Base::dy || base == Base::side_y || base == Base::side_dy;
+}
 
 std::string_view name_of(Holds what) {
-  static constexpr std::string_view names[] = {
-      "weights", "gradients", "optimizer state", "packed gradients",          "packed weights",
-      "batch",   "stash",     "activation",      "gradient of the activation"};
+  static constexpr std::string_view names[] = {"weights",
+                                               "gradients",
+                                               "optimizer state",
+                                               "packed gradients",
+                                               "packed weights",
+                                               "batch",
+                                               "stash",
+                                               "activation",
+                                               "gradient of the activation",
+                                               "activation beside it",
+                                               "gradient of the activation beside it"};
   return names[static_cast<std::size_t>(what)];
 }
 
@@ -77,6 +93,12 @@ Holds holds(Base base) {
     case Base::x:
     case Base::y:
       return Holds::x;
+    case Base::side_x:
+    case Base::side_y:
+      return Holds::side_x;
+    case Base::side_dx:
+    case Base::side_dy:
+      return Holds::side_dx;
     default:
       return Holds::dx;
   }
@@ -139,23 +161,25 @@ struct Site {
 
 // What a spilled stash is made of.
 struct Spilled {
-  bool values = false;      // of its own
-  std::int64_t input = -1;  // where in it the layer's input lies; -1: it does not
+  bool values = false;  // of its own
+  // Where in it the layer's input lies, and what comes beside it; -1: it does not.
+  std::int64_t input = -1, side = -1;
 };
 
 struct Prepared {
   explicit Prepared(const Program& program, Workers workers) : at(program, nullptr, workers) {
     for (const OpList& list : program.lists)
       uses.push_back(uses_of(list, program.model->of(list.kind).types(), workers));
-    const Action* kept = nullptr;  // the move of an input that came last
+    const Action* kept[2] = {};  // the move of an input that came last; of what comes beside it
     for (const Action& action : program.actions) {
-      if (action.phase == Phase::keep) kept = &action;
+      if (action.phase == Phase::keep) kept[action.side] = &action;
       if (action.phase != Phase::forward) continue;
       Spilled& one = spilled[static_cast<std::size_t>(program.list_of(action).kind)];
       for (const Use& use : uses[static_cast<std::size_t>(action.list)].uses)
         one.values |= use.base == Base::stash && use.writes;
-      if (kept != nullptr && kept->layer == action.layer)
-        one.input = kept->to - action.at[Base::stash];
+      for (const bool side : {false, true})
+        if (kept[side] != nullptr && kept[side]->layer == action.layer)
+          (side ? one.side : one.input) = kept[side]->to - action.at[Base::stash];
     }
   }
   LoadedProgram at;
@@ -340,7 +364,7 @@ void Walker::State::compute(const Prepared& from) {
   for (std::size_t b = 0; b < list.extent.size(); ++b)
     if (list.extent[b] > 0) note_extent(a.at[static_cast<Base>(b)], list.extent[b]);
   const OpList& ops = program->list_of(a);
-  for (const Op& op : ops.ops) backend.run(op, {{}, {}, a.first, a.layer});
+  for (const Op& op : ops.ops) backend.run(op, {{}, {}, a.first, program->model->uncut(a.layer)});
   counts.ops += static_cast<std::int64_t>(ops.ops.size());
   if (a.phase == Phase::finish) return;
   for (const Use& use : list.uses) {
@@ -376,7 +400,7 @@ void Walker::State::copy(const Prepared& from) {
   note_extent(a.from, a.bytes);
   if (a.phase == Phase::keep) {
     backend.copy_within(nullptr, nullptr, a.bytes);
-    return move({Holds::x, a.layer, a.micro}, a.from, a.to);
+    return move({a.side ? Holds::side_x : Holds::x, a.layer, a.micro}, a.from, a.to);
   }
   if (a.phase == Phase::fetch) backend.copy_in(nullptr, nullptr, a.bytes);
   if (a.phase == Phase::leave) backend.copy_out(nullptr, nullptr, a.bytes);
@@ -386,6 +410,8 @@ void Walker::State::copy(const Prepared& from) {
   if (stash.values) move({Holds::stash, a.layer, a.micro}, a.from, a.to);
   if (stash.input >= 0)
     move({Holds::x, a.layer, a.micro}, a.from + stash.input, a.to + stash.input);
+  if (stash.side >= 0)
+    move({Holds::side_x, a.layer, a.micro}, a.from + stash.side, a.to + stash.side);
 }
 
 // Whether all that an action waits for was taken; `now` is then what it has joined.

@@ -108,6 +108,19 @@ void complete_head(LayerGraph& graph, Op& op) {
   check(op, graph.types());
 }
 
+// Of a part that another one hands a second value to. Where nothing but a sum reads its input, the
+// gradient goes through as it came: a copy, as every layer writes its own.
+void add_side_gradients(LayerGraph& graph, Backward& backward) {
+  const auto carries = [&](Id id) {
+    graph.values[static_cast<std::size_t>(id)].kind = ValueKind::carry;
+  };
+  graph.d_side_in = backward.gradient_of(graph.side_in);
+  carries(graph.d_side_in);
+  if (graph.d_carry_in != graph.d_carry_out) return;
+  graph.d_carry_in = backward.contribution({graph.carry_in}).id;
+  backward.emit_input(Scale{graph.d_carry_out, graph.d_carry_in, 1});
+}
+
 }  // namespace
 
 void derive_backward(LayerGraph& graph, const Numerics& numerics) {
@@ -118,9 +131,15 @@ void derive_backward(LayerGraph& graph, const Numerics& numerics) {
     graph.d_carry_out = graph.add_value("dy", graph[graph.carry_out].type, ValueKind::carry);
     backward.add(graph.carry_out, graph.d_carry_out);
   }
+  if (graph.side_out != no_value) {  // the part above used the value after this one's own ops
+    const Value& out = graph[graph.side_out];
+    graph.d_side_out = graph.add_value("d." + out.name, out.type, ValueKind::carry);
+    backward.add(graph.side_of, graph.d_side_out);
+  }
   for (auto op = graph.forward.rbegin(); op != graph.forward.rend(); ++op) gradient(*op, backward);
   if (graph.carry_in != no_value) {
     graph.d_carry_in = backward.gradient_of(graph.carry_in);
+    if (graph.side_in != no_value) add_side_gradients(graph, backward);
     require(graph.d_carry_in != no_value && graph.d_carry_in != graph.d_carry_out, [&] {
       return Error(fmt::format("{} graph: no gradient reaches its input", name_of(graph.kind)));
     });

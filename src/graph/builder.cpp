@@ -66,6 +66,12 @@ void Builder::result(Id x) {
   graph_.values[static_cast<std::size_t>(x)].kind = ValueKind::carry;
 }
 
+void Builder::part(Id x, Id beside) {
+  graph_.cut = static_cast<int>(graph_.forward.size());
+  graph_.cut_carry = x;
+  graph_.cut_side = beside;
+}
+
 Id Builder::table(const std::string& name, Axis rows_axis, std::int64_t rows, std::int64_t width,
                   Role role, Init init) {
   const std::int64_t stored = rows_axis == Axis::vocab ? padded_vocab(rows) : rows;
@@ -144,7 +150,9 @@ Id Builder::linear(Id x, const LinearSpec& spec) {
 
 Id Builder::gelu(const std::string& name, Id x, GeluForm form) {
   const Id y = activation(name, graph_[x].type.shape);
-  emit(Gelu{x, y, form});
+  const bool in_product =
+      numerics_.gelu_in_product && numerics_.precision == DType::bf16 && form == GeluForm::tanh;
+  emit(Gelu{x, y, form, in_product});
   return y;
 }
 
@@ -178,6 +186,7 @@ Id Builder::attention(const std::string& name, Slice q, Slice k, Slice v, double
   op.scale =
       static_cast<float>(scales_.attention_logits / std::sqrt(static_cast<double>(head.size)));
   op.dropout = dropout_key(name, dropout_rate);
+  op.kernels = numerics_.attention;
   if (op.dropout.rate > 0) op.control = batch("control");
   emit(op);
   return y;

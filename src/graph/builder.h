@@ -36,6 +36,9 @@ class Builder {
   Id carry(std::int64_t width);
   // The activation handed to the layer above.
   void result(Id x);
+  // Of a block: what follows may be a layer of its own (graph/parts.h). Of all values that came
+  // before it reads these alone: the one that goes on to the next part and, if said, one beside it.
+  void part(Id x, Id beside = no_value);
 
   // A table of `rows` x `width`, its vocabulary axis padded to a multiple of 128 in memory.
   Id table(const std::string& name, Axis rows_axis, std::int64_t rows, std::int64_t width,

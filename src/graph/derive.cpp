@@ -52,7 +52,7 @@ void pack_for(Packer& packer, const LayerGraph& graph, Op& op) {
 }  // namespace
 
 void derive_packed_weights(ModelGraphs& model) {
-  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head}) {
+  for (const LayerKind kind : model.kinds()) {
     LayerGraph& graph = model.of(kind);
     Packer packer(model, graph);
     for (auto* list : {&graph.forward, &graph.input_grad})

@@ -33,7 +33,8 @@ std::optional<Op> linear_gelu(const Op& first, const Op& second) {
                     .out_in = linear->out_in,
                     .scale = linear->scale,
                     .form = gelu->form,
-                    .packed = linear->packed};
+                    .packed = linear->packed,
+                    .in_product = gelu->in_product};
 }
 
 std::optional<Op> linear_gelu_grad(const Op& first, const Op& second) {
@@ -70,6 +71,11 @@ std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later) {
   return out;
 }
 
-std::string fusion_set() { return "residual_norm linear_gelu linear_gelu_grad"; }
+std::string fusion_set(bool epilogues, bool gelu_in_product) {
+  std::string out = "residual_norm linear_gelu linear_gelu_grad";
+  if (epilogues) out += " bias_epilogue gelu_slope_epilogue";
+  if (gelu_in_product) out += " gelu_epilogue";
+  return out;
+}
 
 }  // namespace sluice

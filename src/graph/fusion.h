@@ -17,7 +17,8 @@ namespace sluice {
 //                                                 made, so nothing in `later` may read it.
 std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later = {});
 
-// The fusions that `fuse` knows, as the numerics key records them.
-std::string fusion_set();
+// The fusions that `fuse` knows, as the numerics key records them; with what the products of a GPU
+// do to their results, and GELU too (Numerics::gelu_in_product).
+std::string fusion_set(bool epilogues = false, bool gelu_in_product = false);
 
 }  // namespace sluice

@@ -16,7 +16,7 @@ Parametrization standard_parametrization() {
 }
 
 std::string_view name_of(LayerKind kind) {
-  static constexpr std::string_view names[] = {"embedding", "block", "head", "step"};
+  static constexpr std::string_view names[] = {"embedding", "block", "mlp", "head", "step"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -70,6 +70,8 @@ const LayerGraph& ModelGraphs::of(LayerKind kind) const {
       return embedding;
     case LayerKind::block:
       return block;
+    case LayerKind::mlp:
+      return mlp;
     case LayerKind::head:
       return head;
     case LayerKind::step:
@@ -78,10 +80,27 @@ const LayerGraph& ModelGraphs::of(LayerKind kind) const {
   throw Error("corrupt LayerKind");
 }
 
+std::span<const LayerKind> ModelGraphs::kinds() const {
+  static constexpr LayerKind whole[] = {LayerKind::embedding, LayerKind::block, LayerKind::head};
+  static constexpr LayerKind cut[] = {LayerKind::embedding, LayerKind::block, LayerKind::mlp,
+                                      LayerKind::head};
+  return parts == 1 ? std::span<const LayerKind>(whole) : std::span<const LayerKind>(cut);
+}
+
+std::string_view ModelGraphs::name_of(LayerKind kind) const {
+  return parts == 2 && kind == LayerKind::block ? "attention" : sluice::name_of(kind);
+}
+
 std::string ModelGraphs::layer_name(int layer) const {
-  if (layer == 0) return "embedding";
-  if (layer <= layers) return fmt::format("block {}", layer - 1);
-  return layer == layers + 1 ? "head" : "step";
+  if (layer >= layer_count()) return "step";
+  const LayerKind kind = kind_of(layer);
+  return is_block(kind) ? fmt::format("{} {}", name_of(kind), block_of(layer))
+                        : std::string(name_of(kind));
+}
+
+std::string ModelGraphs::uncut_name(int layer) const {
+  const bool block = layer < layer_count() && is_block(kind_of(layer));
+  return block ? fmt::format("block {}", block_of(layer)) : layer_name(layer);
 }
 
 std::int64_t ModelGraphs::parameters() const {

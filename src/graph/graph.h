@@ -5,6 +5,7 @@
 // differs from layer to layer is only which memory the values are bound to.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,9 +15,14 @@
 
 namespace sluice {
 
-enum class LayerKind : std::uint8_t { embedding, block, head, step };
-inline constexpr int layer_kinds = 4;
+// `block`: a whole one or, of blocks that are cut in two (graph/parts.h), the attention; `mlp`: the
+// other part.
+enum class LayerKind : std::uint8_t { embedding, block, mlp, head, step };
+inline constexpr int layer_kinds = 5;
 std::string_view name_of(LayerKind kind);
+inline bool is_block(LayerKind kind) { return kind == LayerKind::block || kind == LayerKind::mlp; }
+// What checkpoints and draws of random numbers call a layer of this kind, however blocks are cut.
+inline LayerKind uncut(LayerKind kind) { return is_block(kind) ? LayerKind::block : kind; }
 
 enum class ValueKind : std::uint8_t {
   weight,
@@ -70,6 +76,14 @@ struct LayerGraph {
   std::vector<Parameter> parameters;
   Id carry_in = no_value, carry_out = no_value;      // activation between layers
   Id d_carry_out = no_value, d_carry_in = no_value;  // its gradient, the other way
+  // What goes beside it between the two parts of a block: GPT-J's norm, which both branches read.
+  // The lower part goes on with `side_of`, of which the other one gets a copy.
+  Id side_in = no_value, side_out = no_value, side_of = no_value;
+  Id d_side_out = no_value, d_side_in = no_value;
+  // Where a block may be cut: the ops of forward from here on read nothing of those before but
+  // these two values; -1: nowhere.
+  int cut = -1;
+  Id cut_carry = no_value, cut_side = no_value;
 
   std::vector<Op> forward;
   std::vector<Op> input_grad;   // I
@@ -96,18 +110,34 @@ struct BatchShape {
 
 struct ModelGraphs {
   int layers = 0;          // number of blocks
+  int parts = 1;           // layers that each block is: 1, or attention and MLP
   std::int64_t vocab = 0;  // rows of the vocabulary that exist
   BatchShape shape;
-  LayerGraph embedding, block, head, step;
+  LayerGraph embedding, block, mlp, head, step;  // mlp: of blocks that are cut
 
   LayerGraph& of(LayerKind kind);
   const LayerGraph& of(LayerKind kind) const;
-  int layer_count() const { return layers + 2; }  // embedding, blocks, head
+  // The kinds of layers that own tensors, from the lowest up.
+  std::span<const LayerKind> kinds() const;
+  int copies(LayerKind kind) const { return is_block(kind) ? layers : 1; }  // layers of a kind
+  int layer_count() const { return parts * layers + 2; }  // embedding, blocks, head
   LayerKind kind_of(int layer) const {
-    return layer == 0 ? LayerKind::embedding : layer <= layers ? LayerKind::block : LayerKind::head;
+    if (layer == 0) return LayerKind::embedding;
+    if (layer > parts * layers) return LayerKind::head;
+    return (layer - 1) % parts == 0 ? LayerKind::block : LayerKind::mlp;
   }
-  // "embedding", "block 3", "head": what errors, hashes and listings call a layer.
+  // The block that a layer is (part of), from 0. REQUIRES: is_block(kind_of(layer)).
+  int block_of(int layer) const { return (layer - 1) / parts; }
+  // The number that a layer has, or the layer that it is part of, where blocks are not cut: what
+  // random numbers are drawn by.
+  int uncut(int layer) const {
+    return layer <= parts * layers ? (layer + parts - 1) / parts : layer - (parts - 1) * layers;
+  }
+  // "embedding", "block 3", "attention 3", "mlp 3", "head": what errors and listings call a layer;
+  // and the same where blocks are not cut, as hashes call it.
   std::string layer_name(int layer) const;
+  std::string uncut_name(int layer) const;
+  std::string_view name_of(LayerKind kind) const;  // "block" or "attention"
   std::int64_t parameters() const;  // trained numbers, padding apart, a tied weight once
 };
 

@@ -11,4 +11,9 @@ std::string_view name_of(GradientFormat format) {
   return names[static_cast<std::size_t>(format)];
 }
 
+std::string_view name_of(AttentionKernels kernels) {
+  static constexpr std::string_view names[] = {"own", "cudnn", "cudnn-unordered"};
+  return names[static_cast<std::size_t>(kernels)];
+}
+
 }  // namespace sluice

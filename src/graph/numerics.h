@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/dtype.h"
+#include "ops/attention/attention.h"
 #include "ops/optimizer/optimizer.h"
 
 namespace sluice {
@@ -21,6 +22,9 @@ struct Numerics {
   DType precision = DType::f32;  // of activations and matrices: f32 or bf16
   StateFormat state = StateFormat::exact;
   GradientFormat gradients = GradientFormat::f32;
+  AttentionKernels attention = AttentionKernels::own;
+  // GELU (tanh, in bf16) is made where its product is stored, of what was not rounded yet.
+  bool gelu_in_product = false;
   double ema = 0;          // decay of the averaged weights; 0: none are kept
   bool dropout = false;    // the model's dropout is on: training
   std::uint64_t seed = 0;  // of dropout and stochastic rounding
@@ -28,5 +32,6 @@ struct Numerics {
 
 std::string_view name_of(StateFormat format);
 std::string_view name_of(GradientFormat format);
+std::string_view name_of(AttentionKernels kernels);
 
 }  // namespace sluice

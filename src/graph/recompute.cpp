@@ -14,6 +14,7 @@ bool remakeable(const Op& op, Recompute level) {
   });
   if (adds || level == Recompute::none) return false;
   if (level == Recompute::block) return true;
+  if (const auto* gelu = std::get_if<Gelu>(&op); gelu != nullptr && gelu->in_product) return false;
   return std::holds_alternative<LayerNorm>(op) || std::holds_alternative<Gelu>(op) ||
          std::holds_alternative<Cast>(op);
 }
@@ -55,11 +56,14 @@ Kept choose_kept(const LayerGraph& graph, Recompute level) {
         if (access == Access::write) made_in_backward[static_cast<std::size_t>(id)] = true;
         if (access == Access::read) needed.push_back(id);
       });
+  const auto comes_from_above = [&](Id id) {
+    return id == graph.d_carry_out || id == graph.d_side_out;
+  };
   while (!needed.empty()) {
     const Id id = needed.back();
     const auto index = static_cast<std::size_t>(id);
     needed.pop_back();
-    if (!is_activation(graph[id]) || made_in_backward[index] || id == graph.d_carry_out) continue;
+    if (!is_activation(graph[id]) || made_in_backward[index] || comes_from_above(id)) continue;
     const int op = maker[index];
     if (op < 0 || !remakeable(graph.forward[static_cast<std::size_t>(op)], level)) {
       kept.stash[index] = true;
@@ -70,6 +74,11 @@ Kept choose_kept(const LayerGraph& graph, Recompute level) {
       });
     }
   }
+  // A product that was made together with its GELU is made so again, whoever needs it.
+  for (std::size_t i = 0; i + 1 < rerun.size(); ++i)
+    if (const auto* gelu = std::get_if<Gelu>(&graph.forward[i + 1]);
+        rerun[i] && gelu != nullptr && gelu->in_product)
+      rerun[i + 1] = true;
   for (std::size_t i = 0; i < rerun.size(); ++i)
     if (rerun[i]) kept.recompute.push_back(graph.forward[i]);
   return kept;

@@ -9,9 +9,10 @@
 namespace sluice {
 
 // none: every value that backward reads is kept. selective: norms, GELU and casts are remade from
-// what is kept. block: only the layer's input is kept. No level redoes what backward does not read,
-// so the second product of the MLP never runs twice. Remade values have the same bits as the first
-// ones.
+// what is kept. block: only the layer's input is kept (of a block that is cut, both parts'). No
+// level redoes what backward does not read, so the second product of the MLP never runs twice; GELU
+// that its product made (Gelu::in_product) is kept where that product is. Remade values have the
+// same bits as the first ones.
 enum class Recompute : std::uint8_t { none, selective, block };
 
 std::string_view name_of(Recompute level);

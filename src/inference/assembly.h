@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "graph/parts.h"
 #include "models/family.h"
 #include "program/build.h"
 
@@ -19,7 +20,7 @@ inline std::int64_t cache_capacity(const ModelConfig& model) {
 // weights.
 std::vector<CachedModel> cached_models(const ModelConfig& model, const Parametrization& scales,
                                        std::int64_t rows, const Numerics& numerics = {},
-                                       bool packed = true);
+                                       bool packed = true, Blobs blobs = Blobs::layer);
 
 struct InferenceOptions {
   BatchShape evaluation;  // windows per micro-batch, tokens per window
@@ -27,6 +28,7 @@ struct InferenceOptions {
   std::int64_t rows = 1;  // sequences decoded together; 0: no decoding
   DType precision = DType::f32;
   bool packed = true;  // products read packed weights
+  Blobs blobs = Blobs::layer;
   BuildOptions build;
 };
 // derive, eval, prefill, decode; weights alone.

@@ -20,7 +20,7 @@ class Placer {
     checked.host_memory = plan.host_memory;
     checked.disk_memory = plan.disk_memory;
     slots_ = {resolve(checked, {1}, 1).slots};
-    if (plan.slots == 0) slots_ = {3, 2};
+    if (plan.slots == 0) slots_ = {spec.model->parts == 1 ? 3 : 4, 2};
   }
 
   WeightPlacement place() const {
@@ -99,7 +99,7 @@ class Placer {
   }
 
   WeightPlacement placement(const std::string& text, int slots) const {
-    WeightPlacement out{text, slots, parse_homes(text, blocks_)};
+    WeightPlacement out{text, slots, parse_homes(text, blocks_), Blobs::layer};
     for (const Kind other : {Kind::gradients, Kind::optimizer}) {
       out.parsed.blocks[static_cast<std::size_t>(other)].clear();
       out.parsed.ends[static_cast<std::size_t>(other)] = {};

@@ -7,6 +7,7 @@
 #include "backend/cuda/cuda.h"
 #include "checkpoint/model_files.h"
 #include "inference/assembly.h"
+#include "planner/budget.h"
 #include "planner/memory_report.h"
 
 namespace sluice {
@@ -33,6 +34,27 @@ ModelFolder newest_of_run(const fs::path& run, CheckDepth depth) {
   }
   return {newest.checkpoint->path, newest.checkpoint->step, newest.checkpoint->run,
           std::move(newest.skipped)};
+}
+
+// The programs, and where their weights live: of whole blocks, and where nobody has said so and
+// these do not fit, of parts.
+ProgramSpec place(const ModelConfig& model, InferenceOptions options, const PlanConfig& plan,
+                  WeightPlacement& placement) {
+  const auto as = [&](Blobs blobs) {
+    options.blobs = blobs;
+    ProgramSpec spec = inference_spec(model, standard_parametrization(), options);
+    placement = place_weights(spec, plan);
+    placement.blobs = blobs;
+    spec.options.homes = placement.parsed;
+    return spec;
+  };
+  if (plan.blobs == "parts") return as(Blobs::parts);
+  try {
+    return as(Blobs::layer);
+  } catch (const BudgetError&) {
+    if (plan.blobs == "layer") throw;
+  }
+  return as(Blobs::parts);
 }
 
 }  // namespace
@@ -98,13 +120,12 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
   inference.packed = gpu < 0;
   inference.build.workers.threads = threads;
   inference.precision = options.precision.value_or(stored_precision(folder.path));
-  ProgramSpec spec = inference_spec(model_, standard_parametrization(), inference);
-  placement_ = place_weights(spec, options.plan);
-  spec.options.homes = placement_.parsed;
+  const ProgramSpec spec = place(model_, inference, options.plan, placement_);
   const auto programs = std::make_shared<const ProgramSet>(build_programs(spec));
   const ProcessShape process = process_shape(*programs, threads, CpuBackend::scratch_bytes);
   const std::int64_t wanted =
-      gpu < 0 ? memory_bytes(*programs, process_bytes(process)).total : programs->memory.total();
+      gpu < 0 ? memory_bytes(*programs, process_bytes(process)).total
+              : memory_on_gpu(*programs, process_bytes(process), usual_cuda_rest).total;
   const std::int64_t available = gpu < 0 ? available_memory() : cuda_device(gpu).free;
   require(wanted <= available, [&] {
     return Error(Exit::memory, {"the model does not fit in memory",

@@ -46,6 +46,7 @@ void gpt2_block(Builder& g, const ModelConfig& c) {
   const Id a = attention(g, g.layer_norm("ln_1", x, c.norm_eps), c);
   x = g.add("attn.residual", x, g.dropout("attn.dropped", a, c.dropout),
             g.scales().attention_branch);
+  g.part(x);
   const Id m = mlp(g, g.layer_norm("ln_2", x, c.norm_eps), c);
   g.result(g.add("mlp.residual", x, g.dropout("mlp.dropped", m, c.dropout), g.scales().mlp_branch));
 }

@@ -49,8 +49,9 @@ void gptj_block(Builder& g, const ModelConfig& c) {
   const Id x = g.carry(c.width);
   const Id h = g.layer_norm("ln_1", x, c.norm_eps);
   const Id a = g.dropout("attn.dropped", attention(g, h, c), c.dropout);
-  const Id m = g.dropout("mlp.dropped", mlp(g, h, c), c.dropout);
   const Id with_attention = g.add("attn.residual", x, a, g.scales().attention_branch);
+  g.part(with_attention, h);
+  const Id m = g.dropout("mlp.dropped", mlp(g, h, c), c.dropout);
   g.result(g.add("mlp.residual", with_attention, m, g.scales().mlp_branch));
 }
 

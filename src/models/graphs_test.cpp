@@ -54,6 +54,27 @@ TEST(Recompute, gpt2_block) {
                    "gelu"}));
 }
 
+// GELU that a product makes is kept beside what it was made of, and made with it again.
+TEST(Recompute, gelu_in_its_product) {
+  ModelGraphs model = build_forward(
+      testing::tiny_model("gpt2", {.width = 12, .context = 5, .vocab = 17}), {2, 5},
+      standard_parametrization(), 4, {.precision = DType::bf16, .gelu_in_product = true});
+  derive_backward(model.block, {.precision = DType::bf16, .gelu_in_product = true});
+  EXPECT_EQ(
+      stash_of(model.block, Recompute::selective),
+      (Names{"x", "attn.c_attn", "attn", "attn.lse", "attn.residual", "mlp.c_fc", "mlp.gelu"}));
+  EXPECT_EQ(remade(model.block, Recompute::selective), (Names{"layer_norm", "layer_norm"}));
+  const Names all = remade(model.block, Recompute::block);
+  EXPECT_EQ(all, (Names{"layer_norm", "linear", "attention", "linear", "add", "layer_norm",
+                        "linear", "gelu"}));
+  // Whoever needs the product alone gets both: here nothing reads GELU's result any more.
+  std::erase_if(model.block.weight_grad, [&](const Op& op) {
+    const auto* one = std::get_if<LinearGradWeight>(&op);
+    return one != nullptr && model.block[one->x].name == "mlp.gelu";
+  });
+  EXPECT_EQ(remade(model.block, Recompute::block), all);
+}
+
 TEST(Recompute, gptj_block_never_remakes_what_only_adds_to_the_result) {
   const ModelGraphs model = training_graphs("gptj");
   EXPECT_EQ(stash_of(model.block, Recompute::block), Names{"x"});

@@ -294,4 +294,19 @@ std::vector<OpCase> op_cases() {
   return cases;
 }
 
+std::vector<RefValue> expected_of(const OpCase& one) {
+  std::vector<RefValue> frame = one.frame;
+  reference(one.op, frame, one.first);
+  return frame;
+}
+
+double tolerance_of(const OpCase& one, DType type) {
+  if (type == DType::bf16) return bf16_kernel_tolerance;
+  if (const auto* head = std::get_if<HeadLoss>(&one.op)) {
+    const DType x = one.frame[static_cast<std::size_t>(head->x)].type.dtype;
+    return x == DType::bf16 ? 1e-5 : kernel_tolerance;
+  }
+  return std::holds_alternative<AttentionGrad>(one.op) ? 1e-5 : kernel_tolerance;
+}
+
 }  // namespace sluice

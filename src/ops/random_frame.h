@@ -65,6 +65,27 @@ std::vector<Id> written_by(const Op& op);
 // The types of a frame's values, as shape rules want them.
 std::vector<ValueType> types_of(std::span<const RefValue> frame);
 
+// What the double loop makes of the case's frame.
+std::vector<RefValue> expected_of(const OpCase& one);
+
+// How close a kernel must come to the double loop: relative, of each written value in the 2-norm,
+// for float32 sums over at most some thousands of numbers. An attention's error is that of its
+// scores, which here reach 200, in an exponent. A bf16 value is computed in float32 and compared
+// with the rounded exact one: the two differ only where the exact number lies next to the middle of
+// two bf16 numbers, which are 2⁻⁸ apart. What is kept in float32 beside it is held to float32, but
+// for the sums over a head's dlogits, which are bf16 in between.
+inline constexpr double kernel_tolerance = 1e-6, bf16_kernel_tolerance = 2e-4;
+double tolerance_of(const OpCase& one, DType type);
+
+// The largest error of a kind, and the case that has it.
+struct WorstError {
+  double error = 0;
+  std::string where = "nothing";
+  void add(double found, const std::string& label) {
+    if (found >= error) error = found, where = label;
+  }
+};
+
 // ‖a - b‖ / ‖b‖ in double; ‖a‖ when b is zero; infinite when a holds a NaN or sizes differ.
 double relative_error(std::span<const double> a, std::span<const double> b);
 

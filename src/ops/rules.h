@@ -144,6 +144,8 @@ std::int64_t workspace_bytes(const OneOp&, Types, Workers) {
   return 0;
 }
 std::int64_t workspace_bytes(const LayerNormGradWeight& op, Types types, Workers workers);
+std::int64_t workspace_bytes(const Attention& op, Types types, Workers workers);
+std::int64_t workspace_bytes(const AttentionGrad& op, Types types, Workers workers);
 std::int64_t workspace_bytes(const HeadLoss& op, Types types, Workers workers);
 std::int64_t workspace_bytes(const SquaredNorm& op, Types types, Workers workers);
 

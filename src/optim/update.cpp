@@ -32,7 +32,7 @@ AdamW adamw_of(const LayerGraph& graph, const Parameter& p, const OptimConfig& c
   op.beta2 = static_cast<float>(config.beta2);
   op.parts = static_cast<std::int32_t>(p.roles.size());
   op.seed = seed;
-  op.stream = stream_of(fmt::format("update {} {}", name_of(graph.kind), p.name));
+  op.stream = stream_of(fmt::format("update {} {}", name_of(uncut(graph.kind)), p.name));
   const Shape& shape = graph[p.weight].type.shape;
   op.parts_inner = shape.count();
   if (op.parts > 1) op.parts_inner = shape.size(Axis::heads) * shape.size(Axis::head);
@@ -95,7 +95,7 @@ RoundGradient rounding_of(const LayerGraph& graph, const Parameter& p, Id contro
   RoundGradient round{.g = p.gradient, .control = control};
   round.format = numerics.gradients;
   round.seed = numerics.seed;
-  round.stream = stream_of(fmt::format("gradient {} {}", name_of(graph.kind), p.name));
+  round.stream = stream_of(fmt::format("gradient {} {}", name_of(uncut(graph.kind)), p.name));
   return round;
 }
 
@@ -112,7 +112,7 @@ std::int64_t add_layer(LayerGraph& graph, const OptimConfig& config, const Param
     control = graph.add_value("control", table_type(Control::slots), ValueKind::batch);
   std::int32_t index = 0;
   const bool rounds = numerics.gradients != GradientFormat::f32;
-  if (graph.kind == LayerKind::block && rounds) graph.packed_norm = graph.norm;
+  if (is_block(graph.kind) && rounds) graph.packed_norm = graph.norm;
   Packing packing(graph);
   for (const Parameter& p : graph.parameters) {
     if (p.frozen) continue;
@@ -120,7 +120,7 @@ std::int64_t add_layer(LayerGraph& graph, const OptimConfig& config, const Param
     if (rounds && p.decays) graph.norm.push_back(round);
     const SquaredNorm norm{p.gradient, norms, index++};
     graph.norm.push_back(norm);
-    if (rounds && graph.kind == LayerKind::block) {
+    if (rounds && is_block(graph.kind)) {
       packing.add(p, p.decays ? &round : nullptr);
       graph.packed_norm.push_back(norm);
     }
@@ -139,9 +139,8 @@ void add_update(ModelGraphs& model, const OptimConfig& config, const Parametriza
                 const Numerics& numerics) {
   join_tied(model);
   std::int64_t tensors = 0;
-  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
-    tensors += add_layer(model.of(kind), config, scales, numerics) *
-               (kind == LayerKind::block ? model.layers : 1);
+  for (const LayerKind kind : model.kinds())
+    tensors += add_layer(model.of(kind), config, scales, numerics) * model.copies(kind);
   LayerGraph& step = model.step;
   FinishStep finish{};
   finish.stats = step.add_value("stats", table_type(2), ValueKind::global);

@@ -139,6 +139,7 @@ std::span<const BuiltinMachine> builtin_machines();  // configs/machines/; in a 
 struct Present {
   std::string model, isa;
   std::int64_t threads = 1, memory = 0;  // usable bytes
+  std::string device = "cpu";            // of a GPU isa and threads are not looked at
 };
 // Error (usage), naming the line of `where` that contradicts the machine, unless it is of this one.
 void require_same(const Machine& machine, const Present& present, const std::string& where);

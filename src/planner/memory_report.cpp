@@ -19,8 +19,12 @@ constexpr Row rows[] = {
     {"frame", &MemoryBytes::frame},         {"globals", &MemoryBytes::globals},
     {"batch", &MemoryBytes::batch},         {"cache", &MemoryBytes::cache},
     {"host", &MemoryBytes::host},           {"process", &MemoryBytes::process},
-    {"total", &MemoryBytes::total},
+    {"rest", &MemoryBytes::rest},           {"total", &MemoryBytes::total},
 };
+
+bool beside_a_gpu(const Row& row, const MemoryBytes& bytes) {
+  return bytes.rest > 0 && (row.bytes == &MemoryBytes::host || row.bytes == &MemoryBytes::process);
+}
 
 }  // namespace
 
@@ -60,6 +64,13 @@ MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process) {
           .total = set.memory.total() + set.memory.host_bytes() + process};
 }
 
+MemoryBytes memory_on_gpu(const ProgramSet& set, std::int64_t process, std::int64_t rest) {
+  MemoryBytes out = memory_bytes(set, process);
+  out.rest = rest;
+  out.total = set.memory.total() + rest;
+  return out;
+}
+
 std::int64_t at_rest_bytes(const ProgramSet& set) {
   const Residency& residency = *set.residency;
   std::int64_t bytes = 0;
@@ -74,7 +85,8 @@ std::int64_t at_rest_bytes(const ProgramSet& set) {
 
 nlohmann::json to_json(const MemoryBytes& bytes) {
   nlohmann::json out;
-  for (const Row& row : rows) out[row.name] = bytes.*row.bytes;
+  for (const Row& row : rows)
+    if (row.bytes != &MemoryBytes::rest || bytes.rest > 0) out[row.name] = bytes.*row.bytes;
   return out;
 }
 
@@ -87,12 +99,12 @@ std::string human_bytes(std::int64_t bytes) {
 }
 
 std::string to_text(const MemoryBytes& bytes) {
-  std::string out;
+  std::string out, beside;
   for (const Row& row : rows)
     if (bytes.*row.bytes > 0)
-      out += fmt::format("{:<10} {:>12}  {:>20}\n", row.name, human_bytes(bytes.*row.bytes),
-                         bytes.*row.bytes);
-  return out;
+      (beside_a_gpu(row, bytes) ? beside : out) += fmt::format(
+          "{:<10} {:>12}  {:>20}\n", row.name, human_bytes(bytes.*row.bytes), bytes.*row.bytes);
+  return beside.empty() ? out : out + "and of the host's memory:\n" + beside;
 }
 
 std::string PlanChange::text() const {
@@ -149,18 +161,23 @@ std::vector<PlanChange> changes_that_fit(
 }
 
 void require_fits(const MemoryBytes& bytes, std::int64_t available,
-                  const std::function<std::vector<PlanChange>()>& changes) {
+                  const std::function<std::vector<PlanChange>()>& changes, std::int64_t taken) {
   if (bytes.total <= available) return;
   Report report;
   report.what = fmt::format("the plan needs {} and {} are there", human_bytes(bytes.total),
                             human_bytes(available));
+  if (taken > 0 && bytes.total <= available + taken) {
+    report.what = fmt::format("other programs have {} of the GPU's memory", human_bytes(taken));
+    report.tries.push_back("end them: nvidia-smi lists them");
+  }
   report.where = "memory";
   report.expected = fmt::format("at most {} bytes", available);
   report.found = fmt::format(
       "{} bytes: weights, gradients, optimizer and derived weights {}, stash {}, frame {}",
       bytes.total, human_bytes(bytes.weights + bytes.gradients + bytes.optimizer + bytes.derived),
       human_bytes(bytes.stash), human_bytes(bytes.frame));
-  for (const PlanChange& change : changes()) report.tries.push_back(change.text());
+  for (const PlanChange& change : changes())
+    if (report.tries.size() < most_changes) report.tries.push_back(change.text());
   if (report.tries.empty())
     report.tries.push_back("a smaller model: no micro-batch or recompute level makes this one fit");
   throw Error(Exit::memory, std::move(report));

@@ -16,10 +16,13 @@ namespace sluice {
 
 // Bytes. `optimizer` is AdamW's moments, `derived` packed weights, `stash` what backward needs of
 // forward, `carry` the activation and gradient between layers, `frame` temporaries and scratch,
-// `host` the homes of blobs that stream, `process` everything else outside the arena.
+// `host` the homes of blobs that stream, `process` everything else outside the arena. On a GPU
+// `rest` is what its context, libraries and workspaces take of its memory, and `total` is of that
+// memory alone: `host` and `process` lie elsewhere.
 struct MemoryBytes {
   std::int64_t weights = 0, gradients = 0, optimizer = 0, derived = 0, globals = 0, batch = 0,
-               cache = 0, stash = 0, carry = 0, frame = 0, host = 0, process = 0, total = 0;
+               cache = 0, stash = 0, carry = 0, frame = 0, host = 0, process = 0, rest = 0,
+               total = 0;
 };
 
 // What the process takes besides the arena depends on.
@@ -46,6 +49,8 @@ ProcessShape process_shape(const ProgramSet& set, std::int64_t threads,
 
 // The regions of the map and `process`; total is their sum, padding between regions included.
 MemoryBytes memory_bytes(const ProgramSet& set, std::int64_t process);
+// The same on a GPU. REQUIRES: rest > 0.
+MemoryBytes memory_on_gpu(const ProgramSet& set, std::int64_t process, std::int64_t rest);
 
 // What weights, gradients (in the form in which they rest) and optimizer state of all layers take
 // where they are at home.
@@ -86,7 +91,8 @@ std::vector<PlanChange> changes_that_fit(
     const std::function<std::int64_t(const PlanChange&)>& total_of);
 
 // Throws Exit::memory, naming `changes` (those that fit) as things to try, unless the plan fits.
+// `taken`: bytes of a GPU's memory that other programs have; what would fit without them says so.
 void require_fits(const MemoryBytes& bytes, std::int64_t available,
-                  const std::function<std::vector<PlanChange>()>& changes);
+                  const std::function<std::vector<PlanChange>()>& changes, std::int64_t taken = 0);
 
 }  // namespace sluice

@@ -80,9 +80,10 @@ class Search {
         if (!never_streams) break;  // what spills may stream as well
       }
     if (never_streams) return std::nullopt;
-    for (const std::int64_t passes : choices_.passes)
-      for (const Stash stash : choices_.stash)
-        if (auto found = streaming(passes, stash)) return found;
+    for (const Blobs blobs : choices_.blobs)
+      for (const std::int64_t passes : choices_.passes)
+        for (const Stash stash : choices_.stash)
+          if (auto found = streaming(passes, stash, blobs)) return found;
     return std::nullopt;
   }
 
@@ -103,11 +104,12 @@ class Search {
     constexpr int most_passes = 3;  // more passes fetch more and keep more on the device
     std::vector<int> most_away = {3 * choices_.blocks};
     if (choices_.homes.empty()) most_away.push_back(all_blobs(choices_.blocks));
+    const Blobs blobs = choices_.blobs.front();
     for (const int most : most_away)
-      for (const int slots : choices_.slots) {
+      for (const int slots : choices_.slots_of(blobs)) {
         int found = 0;
         for (const std::int64_t passes : choices_.passes) {
-          const auto one = fewest_away({passes, "", slots, recompute, stash}, most);
+          const auto one = fewest_away({passes, "", slots, recompute, stash, 0, blobs}, most);
           if (!one) continue;
           if (std::find(out.begin(), out.end(), *one) == out.end()) out.push_back(*one);
           if (++found == most_passes) break;
@@ -130,18 +132,19 @@ class Search {
     return std::nullopt;
   }
   std::optional<Placement> resident(Stash stash, Recompute recompute) const {
-    for (const int slots : choices_.slots) {
-      const Placement one{choices_.resident_passes, "device", slots, recompute, stash};
+    const Blobs blobs = choices_.blobs.front();
+    for (const int slots : choices_.slots_of(blobs)) {
+      const Placement one{choices_.resident_passes, "device", slots, recompute, stash, 0, blobs};
       if (fits(one)) return one;
       if (stash == Stash::kept) break;  // there are no slots
     }
     return std::nullopt;
   }
 
-  std::optional<Placement> streaming(std::int64_t passes, Stash stash) const {
+  std::optional<Placement> streaming(std::int64_t passes, Stash stash, Blobs blobs) const {
     for (const Recompute recompute : levels(stash))
-      for (const int slots : choices_.slots)
-        if (auto found = fewest_away({passes, "", slots, recompute, stash})) return found;
+      for (const int slots : choices_.slots_of(blobs))
+        if (auto found = fewest_away({passes, "", slots, recompute, stash, 0, blobs})) return found;
     return std::nullopt;
   }
 
@@ -203,16 +206,17 @@ Placement least(const PlacementChoices& choices, const DeviceBytes& bytes) {
   const bool resident = choices.homes == "device";
   std::optional<Placement> best;
   std::int64_t fewest = 0;
-  for (const Stash stash : choices.stash)
-    for (const Recompute recompute : choices.recompute) {
-      const Placement one{resident ? choices.resident_passes : choices.passes.back(),
-                          choices.homes.empty()
-                              ? homes_with(all_blobs(choices.blocks), choices.blocks)
-                              : choices.homes,
-                          choices.slots.back(), recompute, stash};
-      const std::int64_t needed = bytes(one);
-      if (!best || needed <= fewest) best = one, fewest = needed;
-    }
+  const auto consider = [&](const Placement& one) {
+    const std::int64_t needed = bytes(one);
+    if (!best || needed <= fewest) best = one, fewest = needed;
+  };
+  for (const Blobs blobs : choices.blobs)
+    for (const Stash stash : choices.stash)
+      for (const Recompute recompute : choices.recompute)
+        consider({resident ? choices.resident_passes : choices.passes.back(),
+                  choices.homes.empty() ? homes_with(all_blobs(choices.blocks), choices.blocks)
+                                        : choices.homes,
+                  choices.slots_of(blobs).back(), recompute, stash, 0, blobs});
   return *best;
 }
 

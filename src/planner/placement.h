@@ -4,9 +4,9 @@
 // from the host, optimizer state first, then gradients, then weights, the blocks' before those of
 // embedding and head, as few of them as do; the
 // stash spilled to the host, with as little of it as recompute leaves; more passes, so that fewer
-// micro-batches are alive at once. When host memory has a budget too, blobs that stream go on to
-// disk in the same order, as few as do; a spilled stash never does. Nothing here changes a bit of a
-// result. Pure functions, any thread.
+// micro-batches are alive at once; all of this with blocks that stream in parts. When host memory
+// has a budget too, blobs that stream go on to disk in the same order, as few as do; a spilled
+// stash never does. Nothing here changes a bit of a result. Pure functions, any thread.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "graph/parts.h"
 #include "graph/recompute.h"
 
 namespace sluice {
@@ -29,6 +30,7 @@ struct Placement {
   Recompute recompute = Recompute::none;
   Stash stash = Stash::kept;
   int stash_slots = 0;  // of the ring of a spilled stash; 0: as many as `slots`
+  Blobs blobs = Blobs::layer;
   bool operator==(const Placement&) const = default;
 };
 
@@ -42,6 +44,12 @@ struct PlacementChoices {
   std::string homes;                 // a person's; empty: to be chosen
   std::int64_t resident_passes = 0;  // of a step that does not stream
   std::vector<Stash> stash = {Stash::kept};
+  std::vector<Blobs> blobs = {Blobs::layer};
+  std::vector<int> part_slots = {4, 2};  // in place of `slots` where blobs are parts
+
+  const std::vector<int>& slots_of(Blobs of) const {
+    return of == Blobs::layer ? slots : part_slots;
+  }
 };
 
 // Bytes of the device's memory with a placement.
@@ -53,7 +61,7 @@ std::optional<Placement> first_that_fits(const PlacementChoices& choices, std::i
 // Every placement worth a look for its speed: resident ones that fit; of each recompute level, of a
 // kept and a spilled stash and of each number of slots the fewest passes that fit, and the next
 // two, with as few blobs off the device as do; the same again where embedding and head may leave
-// it. REQUIRES: no list is empty.
+// it. Of `choices.blobs` the first alone. REQUIRES: no list is empty.
 std::vector<Placement> all_that_fit(const PlacementChoices& choices, std::int64_t budget,
                                     const DeviceBytes& bytes);
 // The placement with more slots for its spilled stash, while they fit: up to `most`. A stash is

@@ -177,5 +177,33 @@ TEST(Placement, WhatAPersonChoseStays) {
   EXPECT_EQ(least(mine, bytes).homes, "device");
 }
 
+// Blobs of half the size need less where nothing else does, and are looked at last.
+TEST(Placement, PartsAreForWhatDoesNotFitOtherwise) {
+  PlacementChoices open = choices();
+  open.blobs = {Blobs::layer, Blobs::parts};
+  const auto halved = [](Placement p) {
+    if (p.blobs == Blobs::parts) {
+      EXPECT_TRUE(p.slots == 4 || p.slots == 2);
+      p.slots /= 2;
+    }
+    return bytes(p);
+  };
+  const std::int64_t of_layers = bytes(least(choices(), bytes));
+  const Placement smallest = least(open, halved);
+  EXPECT_EQ(smallest.blobs, Blobs::parts);
+  EXPECT_EQ(smallest.slots, 2);
+  EXPECT_LT(halved(smallest), of_layers);
+  for (std::int64_t budget = halved(smallest) - 1; budget < of_layers + 200; ++budget) {
+    const std::optional<Placement> found = first_that_fits(open, budget, halved);
+    EXPECT_EQ(found.has_value(), budget >= halved(smallest)) << budget;
+    if (!found) continue;
+    EXPECT_LE(halved(*found), budget);
+    EXPECT_EQ(found->blobs == Blobs::parts, budget < of_layers) << budget;
+    if (budget >= of_layers) {
+      EXPECT_EQ(*found, chosen(budget));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sluice

@@ -243,6 +243,12 @@ Touch Accesses::touch_of(const Program& program, const LayerGraph& graph, Id id)
   if (id == graph.carry_out) return means(ValueKind::carry, 1, x, true);
   if (id == graph.d_carry_in) return means(ValueKind::carry, 0, dx, true);
   if (id == graph.d_carry_out) return means(ValueKind::carry, 1, dx, true);
+  const char* const side = "the activation beside it";
+  const char* const d_side = "its gradient beside it";
+  if (id == graph.side_in) return means(ValueKind::carry, 0, side, true);
+  if (id == graph.side_out) return means(ValueKind::carry, 1, side, true);
+  if (id == graph.d_side_in) return means(ValueKind::carry, 0, d_side, true);
+  if (id == graph.d_side_out) return means(ValueKind::carry, 1, d_side, true);
   return means(value.kind, 0, value.name, true);
 }
 

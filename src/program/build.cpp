@@ -88,7 +88,10 @@ class ProgramBuilder {
                  program_.micro_batches,
                  {},
                  slots(Kind::stash),
-                 [&](int layer) { return plumbing_.kept_input(model_.kind_of(layer)) >= 0; }};
+                 [&](int layer) {
+                   const LayerKind kind = model_.kind_of(layer);
+                   return plumbing_.kept_input(kind) >= 0 || plumbing_.kept_side(kind) >= 0;
+                 }};
     if (spills() && program_.micro_batches > 0)
       out.stash_slots =
           stash_slots(schedule, plumbing_.ring.slots, program_.micro_batches, program_.at_once,
@@ -113,8 +116,8 @@ class ProgramBuilder {
         add_leave(action, stop);
         break;
       case Phase::keep:
-        add_keep(action, stop);
-        break;
+        for (const bool side : {false, true}) add_keep(action, stop.stash, side);
+        return;
       case Phase::read:
         add_read(action, stop.kind);
         break;
@@ -266,14 +269,19 @@ class ProgramBuilder {
   }
 
   // A layer's input moves into the slot where F and what follows look for it.
-  void add_keep(Action& action, const Stop& stop) {
-    const Id input = model_.of(model_.kind_of(action.layer)).carry_in;
+  void add_keep(Action action, int slot, bool side) {
+    const LayerKind kind = model_.kind_of(action.layer);
+    const LayerGraph& graph = model_.of(kind);
+    const std::int64_t kept = side ? plumbing_.kept_side(kind) : plumbing_.kept_input(kind);
+    if (kept < 0) return;
     action.kind = Kind::stash;
-    action.slot = stop.stash;
-    action.bytes = value_bytes(model_.of(model_.kind_of(action.layer))[input].type);
-    action.from = activation_carry(action.layer, action.micro);
-    action.to = stash_slot(stop.stash) + plumbing_.kept_input(model_.kind_of(action.layer));
-    use_stash(action, stop.stash, true);
+    action.slot = slot;
+    action.side = side;
+    action.bytes = value_bytes(graph[side ? graph.side_in : graph.carry_in].type);
+    action.from = side ? side_carry(action.micro) : activation_carry(action.layer, action.micro);
+    action.to = stash_slot(slot) + kept;
+    use_stash(action, slot, true);
+    program_.actions.push_back(std::move(action));
   }
 
   void use_stash(Action& action, int slot, bool writes) {
@@ -371,6 +379,21 @@ class ProgramBuilder {
     at[Base::y] = layer == last ? -1 : activation(layer + 1, action.micro);
     at[Base::dx] = layer == 0 ? -1 : carry(action.micro + layer - 1);
     at[Base::dy] = layer == last ? -1 : carry(action.micro + layer);
+    set_sides(action, slot);
+  }
+
+  // What goes beside the activations, between the parts of a block.
+  void set_sides(Action& action, int slot) const {
+    const LayerGraph& graph = model_.of(model_.kind_of(action.layer));
+    Bases& at = action.at;
+    if (graph.side_in != no_value) {
+      const std::int64_t kept = slot < 0 ? -1 : plumbing_.kept_side(graph.kind);
+      at[Base::side_x] = kept >= 0 ? stash_slot(slot) + kept : side(action.layer, action.micro);
+      at[Base::side_dx] = side_carry(action.micro);
+    }
+    if (graph.side_out == no_value) return;
+    at[Base::side_y] = side(action.layer + 1, action.micro);
+    at[Base::side_dy] = side_carry(action.micro);
   }
 
   std::int64_t blob(int layer, Region region) const {
@@ -409,6 +432,16 @@ class ProgramBuilder {
     return kept >= 0 ? stash_slot(slot) + kept : activation(layer, micro);
   }
 
+  // The same of what comes beside it.
+  std::int64_t side(int layer, int micro) const {
+    const std::int64_t kept = backward_ ? plumbing_.kept_side(model_.kind_of(layer)) : -1;
+    return kept >= 0 && !spills() ? stash(layer, micro) + kept : side_carry(micro);
+  }
+  std::int64_t side_carry(int micro) const {
+    return set_.memory.base(Region::carry) + plumbing_.sides +
+           micro % program_.at_once * plumbing_.side_bytes;
+  }
+
   // One carry more than there are micro-batches at once: each layer writes into the one that its
   // micro-batch before has just read. `turn` grows by one from micro-batch to micro-batch, and
   // falls by one from a layer to the next that runs.
@@ -421,7 +454,7 @@ class ProgramBuilder {
     for (const Value& value : model_.block.values)
       if (value.kind == ValueKind::cache)
         bytes += align_up(value_bytes(value.type), blob_alignment);
-    return set_.memory.base(Region::cache) + (layer - 1) * bytes;
+    return set_.memory.base(Region::cache) + model_.block_of(layer) * bytes;
   }
 
   const Plumbing& plumbing_;

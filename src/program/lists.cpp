@@ -34,7 +34,7 @@ class ListMaker {
 
   OpList make() const {
     OpList out;
-    out.name = fmt::format("{}.{}{}", name_of(graph_.kind), name_of(phase_),
+    out.name = fmt::format("{}.{}{}", plumbing_.model->name_of(graph_.kind), name_of(phase_),
                            packs_ && phase_ == Phase::norm ? "+pack" : "");
     out.kind = graph_.kind;
     out.ops = ops();
@@ -112,6 +112,10 @@ class ListMaker {
     if (id == graph_.carry_out) return {Base::y, 0};
     if (id == graph_.d_carry_out) return {Base::dy, 0};
     if (id == graph_.d_carry_in) return {Base::dx, 0};
+    if (id == graph_.side_in) return {Base::side_x, 0};
+    if (id == graph_.side_out) return {Base::side_y, 0};
+    if (id == graph_.d_side_out) return {Base::side_dy, 0};
+    if (id == graph_.d_side_in) return {Base::side_dx, 0};
     const auto v = static_cast<std::size_t>(id);
     if (const std::int64_t at = segments().stash_offset[v]; at >= 0) return {Base::stash, at};
     const FrameLayout* const frame = this->frame();
@@ -142,11 +146,12 @@ class ListMaker {
     }
   }
 
-  // After W nobody reads this layer's stash, nor the gradient that came from above.
+  // After W nobody reads this layer's stash, nor the gradients that came from above.
   void add_freed_after_backward(OpList& list) const {
     const int last = static_cast<int>(list.ops.size()) - 1;
     for (std::size_t v = 0; v < graph_.values.size(); ++v)
-      if (segments().stash[v] || static_cast<Id>(v) == graph_.d_carry_out)
+      if (segments().stash[v] || static_cast<Id>(v) == graph_.d_carry_out ||
+          static_cast<Id>(v) == graph_.d_side_out)
         list.freed.push_back({last, list.values[v], rounded_bytes(graph_.values[v])});
   }
 

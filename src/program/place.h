@@ -25,6 +25,10 @@ enum class Base : std::uint8_t {
   y,
   dx,  // their gradients
   dy,
+  side_x,  // what goes beside them between the parts of a block
+  side_y,
+  side_dx,
+  side_dy,
   frame,
   count,
 };

@@ -42,7 +42,7 @@ void require_not_negative(std::int64_t value, const char* key) {
 
 void describe(OptionTable& table, PlanConfig& c) {
   table.add("plan.device", &c.device, Effect::free,
-            "what computes: cpu, or cuda:N, an NVIDIA GPU (auto: the CPU)");
+            "what computes: cpu, or cuda:N, an NVIDIA GPU (auto: the GPU if one can be used)");
   table
       .add("plan.micro_batch", &c.micro_batch, Effect::numerics,
            "sequences computed at once (auto: up to 2048 tokens)")
@@ -63,8 +63,13 @@ void describe(OptionTable& table, PlanConfig& c) {
             "where blobs live: the blocks' on device, host or disk, or KIND=TIER,KIND@WHERE=TIER,… "
             "with WHERE = FIRST-LAST, embedding, head or ends (auto: device)");
   table
+      .add("plan.blobs", &c.blobs, Effect::free,
+           "what a block streams in: as one layer, or in two parts, attention and MLP (auto: "
+           "layer, unless plan.device_memory is too little for it)")
+      .choices = {"auto", "layer", "parts"};
+  table
       .add("plan.slots", &c.slots, Effect::free,
-           "places on the device that blobs of one kind pass through (auto: 3)")
+           "places on the device that blobs of one kind pass through (auto: 3, of parts 4)")
       .allows_auto = true;
   table
       .add("plan.device_memory", &c.device_memory, Effect::free,
@@ -99,6 +104,12 @@ void describe(OptionTable& table, PlanConfig& c) {
       .add("plan.gradients", &c.gradients, Effect::numerics,
            "what a step's gradients are rounded to before the update uses them (auto: float32)")
       .choices = {"auto", "float32", "bf16", "int8"};
+  table
+      .add(
+          "plan.attention", &c.attention, Effect::numerics,
+          "kernels of a GPU's attention: this program's own; or cuDNN's, where they take shape and "
+          "type; unordered: faster, and with other bits each time (auto: cudnn)")
+      .choices = {"auto", "own", "cudnn", "cudnn-unordered"};
 }
 
 namespace {
@@ -110,6 +121,8 @@ Numerics numerics_of(const PlanConfig& config, bool fast_bf16) {
   out.state = config.state == "compact" ? StateFormat::compact : StateFormat::exact;
   for (const GradientFormat format : {GradientFormat::bf16, GradientFormat::int8})
     if (config.gradients == name_of(format)) out.gradients = format;
+  for (const AttentionKernels kernels : {AttentionKernels::library, AttentionKernels::unordered})
+    if (config.attention == name_of(kernels)) out.attention = kernels;
   require(half || out.state == StateFormat::exact, [&] {
     return Error(Exit::usage, {"compact state is of bf16 weights, and this run computes in float32",
                                "plan.state",
@@ -129,7 +142,8 @@ int slots_of(const PlanConfig& config) {
                                "1",
                                {"plan.slots = 2", "plan.slots = \"auto\""}});
   });
-  return config.slots == 0 ? 3 : static_cast<int>(std::min<std::int64_t>(config.slots, 1 << 20));
+  const int open = config.blobs == "parts" ? 4 : 3;
+  return config.slots == 0 ? open : static_cast<int>(std::min<std::int64_t>(config.slots, 1 << 20));
 }
 
 // N of "spilled@N"; 0: not said.
@@ -197,6 +211,7 @@ Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequence
   plan.numerics = numerics_of(config, fast_bf16);
   plan.passes = passes_of(config);
   plan.homes = config.homes == "auto" ? "device" : config.homes;
+  plan.blobs = config.blobs == "parts" ? Blobs::parts : Blobs::layer;
   plan.slots = slots_of(config);
   plan.stash_slots = stash_slots_of(config);
   plan.spill_stash = plan.stash_slots > 0 || config.stash == "spilled";

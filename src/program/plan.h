@@ -10,6 +10,7 @@
 
 #include "core/options.h"
 #include "graph/numerics.h"
+#include "graph/parts.h"
 #include "graph/recompute.h"
 
 namespace sluice {
@@ -22,6 +23,7 @@ struct PlanConfig {
   std::string schedule = "auto";
   std::int64_t passes = 0;
   std::string homes = "auto";
+  std::string blobs = "auto";
   std::int64_t slots = 0;
   std::int64_t device_memory = 0;  // bytes
   std::int64_t host_memory = 0;
@@ -32,6 +34,7 @@ struct PlanConfig {
   std::string precision = "auto";
   std::string state = "auto";
   std::string gradients = "auto";
+  std::string attention = "auto";
 };
 
 void describe(OptionTable& table, PlanConfig& config);
@@ -43,6 +46,7 @@ struct Plan {
   std::int64_t head_chunk = 4096;                 // tokens; a micro-batch may have fewer
   std::int64_t passes = 0;       // of one step through the layers; 0: one for every micro-batch
   std::string homes = "device";  // see parse_homes()
+  Blobs blobs = Blobs::layer;    // what a block streams in
   int slots = 3;                 // of each ring
   int stash_slots = 0;           // of the ring of a spilled stash; 0: as many as of the others
   bool spill_stash = false;      // what backward needs of forward waits in host memory
@@ -55,11 +59,13 @@ struct Plan {
 // in all of them. auto: micro_batch is the largest divisor of every step with at most
 // `tokens_at_once` tokens (one sequence if that is longer), head_chunk 4096, recompute none.
 // Exit::usage, `where` being the key alone, for a micro_batch that does not divide a step, for
-// negative numbers and for passes beside a schedule that has its own. schedule auto is
-// micro-batch-major, which is layer-major with one pass for every micro-batch, unless blobs stream;
-// layer-major has one pass unless `passes` says more. homes auto is the device, stash auto kept.
-// precision auto is bf16 when the machine multiplies it faster
-// (`fast_bf16`), else float32; state auto is exact, gradients auto float32. compact needs bf16
+// negative numbers and for passes beside a schedule that has its own. blobs auto is layer, slots
+// auto 3, and 4 where blobs are parts: two for either. schedule auto is micro-batch-major, which is
+// layer-major with one pass for every micro-batch, unless blobs stream; layer-major has one pass
+// unless `passes` says more. homes auto is the device, stash auto kept. precision auto is bf16 when
+// the machine multiplies it faster (`fast_bf16`), else float32; state auto is exact, gradients auto
+// float32, attention auto our own (what a GPU may use instead is for the caller to say). compact
+// needs bf16
 // weights (Exit::usage). REQUIRES: one count or more, all positive; sequence positive.
 Plan resolve(const PlanConfig& config, const std::vector<std::int64_t>& sequences_per_step,
              std::int64_t sequence, bool fast_bf16 = false, std::int64_t tokens_at_once = 2048);

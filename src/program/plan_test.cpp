@@ -96,6 +96,7 @@ TEST(Plan, what_changes_the_order_of_sums_is_numerics) {
   OptionTable table;
   describe(table, config);
   EXPECT_EQ(table.numerics_text(),
+            "plan.attention = \"auto\"\n"
             "plan.gradients = \"auto\"\n"
             "plan.head_chunk = \"auto\"\n"
             "plan.micro_batch = \"auto\"\n"

@@ -30,9 +30,14 @@ std::int64_t Plumbing::stash_bytes(LayerKind kind) const {
   return align_up(of(kind, true).stash_bytes, blob_alignment);
 }
 
-std::int64_t Plumbing::kept_input(LayerKind kind) const {
-  const Id input = model->of(kind).carry_in;
+std::int64_t Plumbing::kept(LayerKind kind, Id input) const {
   return input == no_value ? -1 : of(kind, true).stash_offset[static_cast<std::size_t>(input)];
+}
+std::int64_t Plumbing::kept_input(LayerKind kind) const {
+  return kept(kind, model->of(kind).carry_in);
+}
+std::int64_t Plumbing::kept_side(LayerKind kind) const {
+  return kept(kind, model->of(kind).side_in);
 }
 
 void Plumbing::reserve_stash(bool spilled, std::int64_t at_once, MemoryMap& memory) {
@@ -57,7 +62,7 @@ Plumbing::Plumbing(std::shared_ptr<const ModelGraphs> of_model, const BuildOptio
   if (backward)
     for (const int count : options.all_micro_batches())
       at_once = std::max<std::int64_t>(at_once, options.at_once(count));
-  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
+  for (const LayerKind kind : model->kinds())
     frame = std::max(frame, add_kind(kind, options, backward));
   if (backward) {
     if (options.spill_stash) ring.slots = options.stash_slots;
@@ -65,7 +70,11 @@ Plumbing::Plumbing(std::shared_ptr<const ModelGraphs> of_model, const BuildOptio
   }
   carry_bytes = align_up(value_bytes(model->block[model->block.carry_in].type), tensor_alignment);
   memory.at_least(Region::frame, frame);
-  memory.at_least(Region::carry, (at_once + 1) * carry_bytes);
+  // A pass's micro-batches go beside the carries one after the other, between two layers at a time.
+  sides = (at_once + 1) * carry_bytes;
+  if (const Id side = model->block.side_out; side != no_value)
+    side_bytes = align_up(value_bytes(model->block[side].type), tensor_alignment);
+  memory.at_least(Region::carry, sides + at_once * side_bytes);
   memory.at_least(Region::batch, 2 * at_once * slot_bytes());
   reserve_cache(memory);
 }

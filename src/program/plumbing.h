@@ -27,10 +27,12 @@ struct Plumbing {
   std::vector<std::int64_t> stash_base;
   StashRing ring;
   std::int64_t carry_bytes = 0;
+  std::int64_t sides = 0, side_bytes = 0;  // what goes beside carries: from where in their region
 
   std::int64_t stash_bytes(LayerKind kind) const;  // of one micro-batch, in whole blobs
-  // Of a layer's input in its stash; -1: it is not kept.
+  // Of a layer's input in its stash; -1: it is not kept. And of what comes beside it.
   std::int64_t kept_input(LayerKind kind) const;
+  std::int64_t kept_side(LayerKind kind) const;
   std::int64_t slot_bytes() const { return align_up(batch.bytes, blob_alignment); }
 
  private:
@@ -38,6 +40,7 @@ struct Plumbing {
   std::int64_t add_kind(LayerKind kind, const BuildOptions& options, bool backward);
   void reserve_stash(bool spilled, std::int64_t at_once, MemoryMap& memory);
   void reserve_cache(MemoryMap& memory) const;
+  std::int64_t kept(LayerKind kind, Id input) const;
 };
 
 }  // namespace sluice

@@ -88,7 +88,7 @@ class ProgramPrinter {
     out_ +=
         "A lane runs its lines from top to bottom; \"after\" names what it waits for on the other "
         "lane.\n\n";
-    out_ += fmt::format("{:>5}  {:<7}  {:<29}  {:<59} {}\n", "#", "lane", "action",
+    out_ += fmt::format("{:>5}  {:<7}  {:<{}}  {:<59} {}\n", "#", "lane", "action", name_width(),
                         "memory: reads -> writes", "after");
     for (int i = 0; i < static_cast<int>(program_.actions.size()); ++i) print_action(i);
     end_fold();
@@ -107,8 +107,9 @@ class ProgramPrinter {
       return;
     }
     end_fold();
-    std::string line = fmt::format("{:>5}  {:<7}  {:<29}  {:<59} {}", index, name_of(action.lane),
-                                   program_.action_name(index), memory(action), waits(action));
+    std::string line =
+        fmt::format("{:>5}  {:<7}  {:<{}}  {:<59} {}", index, name_of(action.lane),
+                    program_.action_name(index), name_width(), memory(action), waits(action));
     line.erase(line.find_last_not_of(' ') + 1);
     out_ += line + "\n";
   }
@@ -120,6 +121,8 @@ class ProgramPrinter {
     folded_ = 0;
   }
 
+  int name_width() const { return program_.model->parts == 1 ? 29 : 33; }
+
   // Micro-batches 2 to last - 1 of five or more are like 1 (their slots alternate).
   bool is_middle_micro_batch(const Action& action) const {
     return program_.micro_batches > 4 && action.micro > 2 &&
@@ -128,8 +131,9 @@ class ProgramPrinter {
 
   // Blocks 1 to last - 1 of five or more.
   bool is_middle_block(const Action& action) const {
-    const int blocks = program_.model->layers;
-    return blocks > 4 && action.waits.empty() && action.layer > 1 && action.layer < blocks;
+    const ModelGraphs& model = *program_.model;
+    return model.layers > 4 && action.waits.empty() && action.layer > model.parts &&
+           action.layer <= model.parts * (model.layers - 1);
   }
 
   std::string memory(const Action& action) const {
@@ -220,7 +224,8 @@ std::vector<Blobs> blobs_of(const ProgramSet& set) {
       const std::vector<Spot>& spots = program.list_of(action).values;
       for (std::size_t v = 0; v < spots.size(); ++v) {
         const std::int64_t at = spots[v].in(action.at);
-        if (at >= 0 && static_cast<Id>(v) != graph.carry_out &&  // kept by the layer above
+        const Id id = static_cast<Id>(v);  // these two are kept by the layer above
+        if (at >= 0 && id != graph.carry_out && id != graph.side_out &&
             region_of(set.memory, at) == Region::stash)
           out[static_cast<std::size_t>(action.layer)][static_cast<std::size_t>(Region::stash)].add(
               at, value_bytes(graph.values[v].type));
@@ -237,10 +242,10 @@ std::string print_graph(const ModelGraphs& model) {
       fmt::format("{} blocks, {} parameters, micro-batches of {} x {} tokens\n", model.layers,
                   grouped(model.parameters()), model.shape.batch, model.shape.time);
   for (const LayerKind kind :
-       {LayerKind::embedding, LayerKind::block, LayerKind::head, LayerKind::step}) {
+       {LayerKind::embedding, LayerKind::block, LayerKind::mlp, LayerKind::head, LayerKind::step}) {
     const LayerGraph& graph = model.of(kind);
     if (graph.values.empty()) continue;
-    out += fmt::format("\n{}\n  values\n", name_of(kind));
+    out += fmt::format("\n{}\n  values\n", model.name_of(kind));
     for (const Value& value : graph.values)
       out +=
           fmt::format("    {:<28} {:<5} {:<26} {}{}\n", value.name, name_of(value.type.dtype),

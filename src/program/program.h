@@ -88,7 +88,8 @@ struct Action {
   // Of a copy: what, and offsets in the arena or, from its end on, in host memory, then on disk. A
   // load comes from the batch's staging block, a layer's input from a carry, in the arena too.
   Kind kind = Kind::count;
-  int slot = -1;  // of its kind's ring, at one end
+  int slot = -1;      // of its kind's ring, at one end
+  bool side = false;  // of a keep: of what comes beside the layer's input
   std::int64_t from = -1, to = -1, bytes = 0;
   std::vector<Wait> waits;
 

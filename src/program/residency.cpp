@@ -1,6 +1,7 @@
 #include "program/residency.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace sluice {
 namespace {
@@ -88,10 +89,12 @@ std::int64_t MemoryMap::total() const { return base(Region::count); }
 
 Residency::Residency(const std::vector<const ModelGraphs*>& models, const Homes& homes,
                      bool one_pass, MemoryMap& memory)
-    : layers_(models.front()->layer_count()), homes_(homes), one_pass_(one_pass) {
+    : layers_(models.front()->layer_count()),
+      parts_(models.front()->parts),
+      homes_(homes),
+      one_pass_(one_pass) {
   const ModelGraphs& model = *models.front();
-  for (const LayerKind kind : {LayerKind::embedding, LayerKind::block, LayerKind::head})
-    lay_out(model.of(kind));
+  for (const LayerKind kind : model.kinds()) lay_out(model.of(kind));
   number_slots();
   place_rings(memory);
   std::int64_t norms = 0;
@@ -123,12 +126,28 @@ std::vector<Region> Residency::regions_of(Kind kind) {
 }
 
 std::int64_t Residency::slot_begin(Kind kind, Region region, int slot) const {
-  const int blocks = block_slots_[static_cast<std::size_t>(kind)];
-  const std::int64_t block = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
-  if (slot <= blocks) return slot * block;
+  const std::vector<std::int64_t>& begins = begins_[static_cast<std::size_t>(region)];
+  if (slot <= block_slots_[static_cast<std::size_t>(kind)])
+    return begins[static_cast<std::size_t>(slot)];
   // The head's behind an embedding that reaches beyond the slots of blocks.
-  return std::max(blocks * block,
+  return std::max(begins.back(),
                   align_up(blob_bytes(LayerKind::embedding, region), blob_alignment));
+}
+
+// A slot is as large as the largest blob that passes through it: with two parts of blocks and an
+// even number of slots each part has slots of its own size.
+void Residency::measure_slots(Kind kind) {
+  const auto k = static_cast<std::size_t>(kind);
+  for (const Region region : regions_of(kind)) {
+    std::vector<std::int64_t>& begins = begins_[static_cast<std::size_t>(region)];
+    begins.assign(static_cast<std::size_t>(block_slots_[k]) + 1, 0);
+    for (int layer = 1; layer < layers_ - 1; ++layer)
+      if (const int slot = slot_of_[k][static_cast<std::size_t>(layer)]; slot >= 0) {
+        std::int64_t& bytes = begins[static_cast<std::size_t>(slot) + 1];
+        bytes = std::max(bytes, align_up(blob_bytes(kind_of(layer), region), blob_alignment));
+      }
+    std::partial_sum(begins.begin(), begins.end(), begins.begin());
+  }
 }
 
 void Residency::place_rings(MemoryMap& memory) {
@@ -216,38 +235,39 @@ std::int64_t Residency::home(int layer, Kind kind) const {
   return at_home_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(kind)];
 }
 
-// The j-th block that streams has slot j modulo the slots.
+// The j-th part of a block that streams has slot j modulo the slots.
 void Residency::number_slots() {
-  const bool packs = blob_bytes(LayerKind::block, Region::packed) > 0;
+  const bool packs = blob_bytes(LayerKind::block, Region::packed) > 0 ||
+                     blob_bytes(LayerKind::mlp, Region::packed) > 0;
   for (const Kind kind : owned_kinds) {
     const auto k = static_cast<std::size_t>(kind);
     int& slots = slots_[k];
     slots = std::min(homes_.slots[static_cast<std::size_t>(home_kind(kind))],
-                     homes_.streaming(home_kind(kind)));
+                     parts_ * homes_.streaming(home_kind(kind)));
     if (kind == Kind::packed && !packs) slots = 0;
     // One after the other: made, packed, and done with.
     if (kind == Kind::gradients && packs && one_pass_) slots = std::min(slots, 1);
     block_slots_[k] = slots;
     slot_of_[k].assign(static_cast<std::size_t>(layers_), -1);
-    for (int block = 0, streaming = 0; slots > 0 && block < layers_ - 2; ++block)
-      if (homes_.of(home_kind(kind), block) != Tier::device)
-        slot_of_[k][static_cast<std::size_t>(block) + 1] = streaming++ % slots;
+    for (int layer = 1, streaming = 0; slots > 0 && layer < layers_ - 1; ++layer)
+      if (streams(layer, kind)) slot_of_[k][static_cast<std::size_t>(layer)] = streaming++ % slots;
+    measure_slots(kind);
     if (kind != Kind::packed) number_slots_of_ends(kind);
   }
   slot_of_[static_cast<std::size_t>(Kind::stash)].assign(static_cast<std::size_t>(layers_), -1);
   number_stagings();
 }
 
-// How many of the slots of blocks an end's blob reaches into; one more if it reaches beyond.
-int Residency::slots_for(LayerKind layer, Kind kind) const {
-  const int blocks = block_slots_[static_cast<std::size_t>(kind)];
+// How many of the slots of blocks an end's blob reaches into from this one on; one more if it
+// reaches beyond them.
+int Residency::slots_for(LayerKind layer, Kind kind, int first) const {
   int needed = 0;
   for (const Region region : regions_of(kind)) {
+    const std::vector<std::int64_t>& begins = begins_[static_cast<std::size_t>(region)];
+    const auto begin = begins.begin() + first;
     const std::int64_t bytes = blob_bytes(layer, region);
-    const std::int64_t slot = align_up(blob_bytes(LayerKind::block, region), blob_alignment);
-    if (bytes == 0) continue;
-    const std::int64_t count = slot == 0 ? blocks + 1 : (bytes + slot - 1) / slot;
-    needed = std::max(needed, static_cast<int>(std::min<std::int64_t>(count, blocks + 1)));
+    const auto end = std::lower_bound(begin, begins.end(), *begin + bytes);
+    if (bytes > 0) needed = std::max(needed, static_cast<int>(end - begin));
   }
   return needed;
 }
@@ -267,7 +287,7 @@ void Residency::number_slots_of_ends(Kind kind) {
   };
   int begin = 0;
   if (streams(false, LayerKind::embedding)) {
-    const int count = slots_for(LayerKind::embedding, kind);
+    const int count = slots_for(LayerKind::embedding, kind, 0);
     set(false, 0, count);
     const std::vector<Region> regions = regions_of(kind);
     if (std::any_of(regions.begin(), regions.end(),
@@ -276,17 +296,18 @@ void Residency::number_slots_of_ends(Kind kind) {
   }
   if (!streams(true, LayerKind::head)) return;
   if (begin > blocks) return set(true, begin, 1);
-  set(true, begin, std::min(slots_for(LayerKind::head, kind), blocks + 1 - begin));
+  set(true, begin, slots_for(LayerKind::head, kind, begin));
 }
 
 LayerKind Residency::kind_of(int layer) const {
   if (layer == 0) return LayerKind::embedding;
-  return layer == layers_ - 1 ? LayerKind::head : LayerKind::block;
+  if (layer == layers_ - 1) return LayerKind::head;
+  return (layer - 1) % parts_ == 0 ? LayerKind::block : LayerKind::mlp;
 }
 
 Tier Residency::tier(int layer, Kind kind) const {
   if (kind == Kind::stash) return Tier::host;
-  if (!is_end(layer)) return homes_.of(home_kind(kind), layer - 1);
+  if (!is_end(layer)) return homes_.of(home_kind(kind), (layer - 1) / parts_);
   // An end without such a blob has it nowhere.
   return kind == Kind::packed || slot(layer, kind) < 0 ? Tier::device
                                                        : homes_.of_end(kind, layer > 0);

@@ -126,22 +126,29 @@ class Residency {
   // What lies in a slot of a kind.
   static std::vector<Region> regions_of(Kind kind);
   LayerKind kind_of(int layer) const;
+  // A block that streams brings each of its parts through a slot of its own.
+  bool streams(int layer, Kind kind) const {
+    return homes_.of(home_kind(kind), (layer - 1) / parts_) != Tier::device;
+  }
   // Leaves its slot for home: gradients need not when they do so packed.
   bool travels(int layer, Kind kind) const;
   void lay_out(const LayerGraph& graph);  // places within blobs
   void number_slots();
+  void measure_slots(Kind kind);
   void number_slots_of_ends(Kind kind);
-  int slots_for(LayerKind layer, Kind kind) const;
+  int slots_for(LayerKind layer, Kind kind, int first) const;
   void number_stagings();
   void place_rings(MemoryMap& memory);
   void place_layer(const ModelGraphs& model, int layer, MemoryMap& memory);
   void place_globals(const std::vector<const ModelGraphs*>& models, MemoryMap& memory);
 
-  int layers_;
+  int layers_, parts_;
   Homes homes_;
   bool one_pass_;
   std::array<int, copied_kinds> slots_{}, block_slots_{}, stagings_{};
-  std::array<std::vector<int>, copied_kinds> slot_of_;     // by layer; -1: it does not stream
+  std::array<std::vector<int>, copied_kinds> slot_of_;  // by layer; -1: it does not stream
+  // Where blocks' slots begin, and after the last of them where it ends.
+  std::array<std::vector<std::int64_t>, static_cast<std::size_t>(Region::count)> begins_;
   std::array<std::array<int, 2>, copied_kinds> covers_{};  // of embedding and head
   std::array<std::vector<int>, copied_kinds> staging_of_;  // by layer; -1: it needs none
   std::array<std::int64_t, copied_kinds> staging_bytes_{};

@@ -1,5 +1,7 @@
 #include "program/segments.h"
 
+#include <algorithm>
+
 #include "graph/fusion.h"
 
 namespace sluice {
@@ -18,9 +20,11 @@ std::vector<Op> without_training(std::vector<Op> ops) {
 
 bool is_temporary(const LayerGraph& graph, std::size_t v) {
   const Id id = static_cast<Id>(v);
+  const Id others[] = {graph.carry_in, graph.carry_out, graph.d_carry_in, graph.d_carry_out,
+                       graph.side_in,  graph.side_out,  graph.d_side_in,  graph.d_side_out};
   return graph.values[v].kind == ValueKind::activation ||
-         (graph.values[v].kind == ValueKind::carry && id != graph.carry_in &&
-          id != graph.carry_out && id != graph.d_carry_in && id != graph.d_carry_out);
+         (graph.values[v].kind == ValueKind::carry &&
+          std::find(std::begin(others), std::end(others), id) == std::end(others));
 }
 
 }  // namespace

@@ -2,11 +2,11 @@
 //
 // A layer's blob of weights, gradients or optimizer state has a home. At home on the device it has
 // a place of its own there. From any other home it passes through a ring of slots, each as large as
-// a block's blob: the j-th block of those that stream uses slot j modulo the slots. Sweeps go up
-// and down the layers, so each turn finds as many blobs in place as there are slots, which is as
-// good as any other rule. The ends, embedding and head, are larger or smaller than a block: one
-// that streams covers as many slots as it needs, from the ring's begin. Short tables are always on
-// the device.
+// the largest blob that uses it: the j-th block of those that stream, or the j-th part of blocks
+// that are cut (graph/parts.h), uses slot j modulo the slots. Sweeps go up and down the layers, so
+// each turn finds as many blobs in place as there are slots, which is as good as any other rule.
+// The ends, embedding and head, are larger or smaller than a block: one that streams covers as many
+// slots as it needs, from the ring's begin. Short tables are always on the device.
 //
 // What is at home on disk passes through host memory too: on its way in through one of two staging
 // slots of its kind, on its way out through one of two others, again by turns.

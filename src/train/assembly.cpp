@@ -4,6 +4,7 @@
 
 #include "graph/backward.h"
 #include "graph/derive.h"
+#include "graph/parts.h"
 #include "models/freeze.h"
 
 namespace sluice {
@@ -13,14 +14,14 @@ ProgramSpec training_spec(const ModelConfig& config, const OptimConfig& optim,
   auto model = std::make_shared<ModelGraphs>(
       build_forward(config, options.shape, scales, options.head_chunk, options.numerics));
   freeze(*model, config, split_patterns(optim.freeze));
-  for (LayerGraph* graph : {&model->embedding, &model->block, &model->head})
-    derive_backward(*graph, options.numerics);
+  if (options.blobs == Blobs::parts) cut_blocks(*model);
+  for (const LayerKind kind : model->kinds()) derive_backward(model->of(kind), options.numerics);
   if (options.packed) derive_packed_weights(*model);
   add_update(*model, optim, scales, options.numerics);
   ProgramSpec spec{std::move(model), true, {}, options.build};
   if (options.sample_rows > 0)
-    spec.cached =
-        cached_models(config, scales, options.sample_rows, options.numerics, options.packed);
+    spec.cached = cached_models(config, scales, options.sample_rows, options.numerics,
+                                options.packed, options.blobs);
   return spec;
 }
 
@@ -49,6 +50,7 @@ ProgramSpec training_spec(const Config& config, const Plan& plan, int threads) {
   options.build.stash_slots = stash_slots_of(plan);
   options.build.recompute = plan.recompute;
   options.build.workers = {threads};
+  options.blobs = plan.blobs;
   options.packed = plan.packed;
   options.sample_rows = config.run.sample_every > 0 ? 1 : 0;
   try {

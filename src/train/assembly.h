@@ -13,6 +13,7 @@ struct TrainingOptions {
   std::int64_t head_chunk = 4096;
   Numerics numerics;  // dropout and ema included
   BuildOptions build;
+  Blobs blobs = Blobs::layer;
   bool packed = true;            // products read packed weights
   std::int64_t sample_rows = 0;  // sequences sampled together while training; 0: none
 };

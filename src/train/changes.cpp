@@ -99,6 +99,7 @@ void Changes::free_choices() {
   leave(plan.recompute != "auto", "recompute");
   leave(plan.stash != "auto", "stash");
   leave(plan.slots > 2, "slots");
+  leave(plan.blobs == "layer", "blobs");
   if (all.size() > 1) consider(all);
   leave(plan.device_memory > 0, "device_memory");
   leave(plan.host_memory > 0, "host_memory");

@@ -93,6 +93,8 @@ void describe(OptionTable& table, RunConfig& c) {
   table.add("run.sample_tokens", &c.sample_tokens, free, "length of samples");
   table.add("run.log_hashes", &c.log_hashes, free, "hash every value, for `sluice diff`");
   table.add("run.poison", &c.poison, free, "fill freed memory with NaN");
+  table.add("run.eager", &c.eager, free, "on a GPU, launch every kernel by itself: no CUDA graphs");
+  table.add("run.sync", &c.sync, free, "on a GPU, wait after every op, so that an error names it");
   table.add("run.name", &c.name, free, "of the run's folder (default: the config's name)");
 }
 

@@ -46,6 +46,8 @@ struct RunConfig {
   std::int64_t sample_tokens = 64;
   bool log_hashes = false;
   bool poison = false;
+  bool eager = false;
+  bool sync = false;
   std::string name;  // empty in a file: the file's name without ".toml"
 };
 
@@ -101,6 +103,10 @@ void check_trainable(const Config& config);
 // Steps are whole: what is left of run.tokens after the last one is not trained on. A plan without
 // run.tokens has 0 steps. REQUIRES: check() passed.
 RunLength length_of(const Config& config);
+// plan.attention, resolved: our own on a CPU, and where documents of a row are kept apart.
+AttentionKernels attention_of(const Config& config, bool gpu);
+// Whether GELU is made in its product (graph/numerics.h): on a GPU, in models up to a size.
+bool gelu_in_product(const Config& config, bool gpu);
 // program/plan.h's resolve() for this config, its errors with places. REQUIRES: check() passed.
 Plan plan_of(const Config& config);
 

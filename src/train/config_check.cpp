@@ -71,6 +71,21 @@ void require_one_step(const Config& config) {
   });
 }
 
+bool asks_for_library(const Config& config) {
+  return config.plan.attention == name_of(AttentionKernels::library) ||
+         config.plan.attention == name_of(AttentionKernels::unordered);
+}
+
+void check_attention(const Config& config) {
+  require(!asks_for_library(config) || config.data.documents == "join", [&] {
+    return Error(Exit::usage, {"cuDNN's attention does not keep the documents of a row apart",
+                               config.place("plan.attention"),
+                               "own, where data.documents is separate",
+                               config.plan.attention,
+                               {"plan.attention = \"own\"", "data.documents = \"join\""}});
+  });
+}
+
 void check_run(const Config& config) {
   const RunConfig& run = config.run;
   require_range(config, "run.tokens", run.tokens, 0);
@@ -101,6 +116,7 @@ void check(const Config& config) {
   });
   check_batch(config);
   check_run(config);
+  check_attention(config);
   with_places(config, [&] { check(config.optim, length_of(config)); });
   plan_of(config);
 }
@@ -145,6 +161,20 @@ RunLength length_of(const Config& config) {
   return {config.batch.tokens, ramp_of(config), config.run.tokens};
 }
 
+AttentionKernels attention_of(const Config& config, bool gpu) {
+  if (!gpu || config.plan.attention == name_of(AttentionKernels::own)) return AttentionKernels::own;
+  if (config.plan.attention == name_of(AttentionKernels::unordered))
+    return AttentionKernels::unordered;
+  return config.data.documents == "join" ? AttentionKernels::library : AttentionKernels::own;
+}
+
+// A product that makes GELU saves a twentieth of an MLP's time, and costs that GELU's result is
+// kept where recompute is selective: too much for models that fill a GPU.
+bool gelu_in_product(const Config& config, bool gpu) {
+  constexpr std::int64_t most_parameters = 2'500'000'000;
+  return gpu && parameters_of(config.model) <= most_parameters;
+}
+
 Plan plan_of(const Config& config) {
   return with_places(config, [&] {
     std::vector<std::int64_t> sequences{config.batch.tokens / config.batch.sequence};
@@ -155,6 +185,8 @@ Plan plan_of(const Config& config) {
     Plan plan = resolve(config.plan, sequences, config.batch.sequence, fast_bf16,
                         gpu ? gpu_tokens_at_once : cpu_tokens_at_once);
     plan.packed = !gpu;
+    plan.numerics.attention = attention_of(config, gpu);
+    plan.numerics.gelu_in_product = gelu_in_product(config, gpu);
     parse_homes(plan.homes, static_cast<int>(config.model.layers));  // refuses what is none
     return plan;
   });

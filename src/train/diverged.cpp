@@ -45,4 +45,23 @@ Error diverged(Trainer& trainer, const StepResult& result, const std::string& ru
                 {"a smaller optim.lr", "resume from the last checkpoint with other data"}});
 }
 
+Error device_failed(const Trainer& trainer, const DeviceError& error, const std::string& run) {
+  const Trainer::Failure failure = trainer.failure();
+  Report report = error.report();
+  const std::string said = report.found.empty() ? report.what : report.what + ", " + report.found;
+  report.found = report.where.empty() ? said : fmt::format("{}: {}", report.where, said);
+  const bool named = !report.where.empty();
+  report.what = failure.step > 0 ? fmt::format("the device failed in step {}, program {}",
+                                               failure.step, failure.program)
+                                 : fmt::format("the device failed, in program {}",
+                                               failure.program.empty() ? "none" : failure.program);
+  report.where = run;
+  report.tries = {"the same command, which goes on from the last checkpoint"};
+  if (!named) report.tries.emplace_back("the same command with --eager --sync, which names the op");
+  report.tries.emplace_back("sluice doctor, if it fails again");
+  Error out(error.code(), std::move(report));
+  for (const std::string& one : error.chain()) out.add_context(one);
+  return out;
+}
+
 }  // namespace sluice

@@ -13,9 +13,17 @@
 
 namespace sluice {
 
-MemoryBytes memory_of(const ProgramSet& programs, int threads) {
-  const ProcessShape shape = process_shape(programs, threads, CpuBackend::scratch_bytes);
-  return memory_bytes(programs, process_bytes(shape));
+Counted Counted::on_gpu(std::int64_t rest, std::int64_t host) {
+  Counted out(1);
+  out.rest = rest, out.host = host;
+  return out;
+}
+
+MemoryBytes memory_of(const ProgramSet& programs, const Counted& counted) {
+  const std::int64_t scratch = counted.gpu() ? 0 : CpuBackend::scratch_bytes;
+  const std::int64_t process = process_bytes(process_shape(programs, counted.threads, scratch));
+  return counted.gpu() ? memory_on_gpu(programs, process, counted.rest)
+                       : memory_bytes(programs, process);
 }
 
 namespace {
@@ -59,13 +67,20 @@ Budget budget_of(const Config& config, const char* key, std::int64_t bytes) {
   return {key, config.place(key), bytes};
 }
 
-// The first placement within the device's budget.
-Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
+// The first placement within the device's budget, of those with these blobs.
+Placement within_device(const Config& config, const Plan& plan, Sizes& sizes, Blobs blobs) {
   const std::int64_t budget = config.plan.device_memory;
+  const PlacementChoices all = choices_of(config, plan);
   if (budget == 0)
-    return {plan.passes, plan.homes, plan.slots, plan.recompute,
-            plan.spill_stash ? Stash::spilled : Stash::kept};
-  const PlacementChoices choices = choices_of(config, plan);
+    return {plan.passes,
+            plan.homes,
+            all.slots_of(blobs).front(),
+            plan.recompute,
+            plan.spill_stash ? Stash::spilled : Stash::kept,
+            0,
+            blobs};
+  PlacementChoices choices = all;
+  choices.blobs = {blobs};
   std::optional<Placement> found =
       first_that_fits(choices, budget, device_of(config, sizes, choices));
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
@@ -73,21 +88,50 @@ Placement within_device(const Config& config, const Plan& plan, Sizes& sizes) {
   if (!found) found = first_that_fits(choices, budget, device);
   require(found.has_value(), [&] {
     return below_the_least(budget_of(config, "plan.device_memory", budget),
-                           device(least(choices, device)));
+                           device(least(all, device)));
   });
   return *found;
+}
+
+// The same within the budgets of all three tiers.
+Placement within_budgets(const Config& config, const Plan& plan, Sizes& sizes, Blobs blobs) {
+  const Placement placement = within_host(config, sizes, within_device(config, plan, sizes, blobs));
+  const TierBytes bytes = sizes.of(placement);
+  require_room(budget_of(config, "plan.host_memory", config.plan.host_memory), Exit::memory,
+               "what streams needs", "host memory", bytes.host);
+  require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
+               "what streams needs", "disk", bytes.disk);
+  return placement;
+}
+
+// Parts of blocks are for what does not fit with whole ones. When neither fits the refusal is of
+// what came farther (device, host, then disk), or needs less.
+Placement placement_of(const Config& config, const Plan& plan, Sizes& sizes) {
+  const std::vector<Blobs> blobs = choices_of(config, plan).blobs;
+  std::optional<BudgetError> whole;
+  try {
+    return within_budgets(config, plan, sizes, blobs.front());
+  } catch (const BudgetError& e) {
+    if (blobs.size() == 1) throw;
+    whole = e;
+  }
+  try {
+    return within_budgets(config, plan, sizes, blobs.back());
+  } catch (const BudgetError& parts) {
+    const auto came_to = [](const BudgetError& e) {
+      return e.key() == "plan.disk_memory" ? 2 : e.key() == "plan.host_memory" ? 1 : 0;
+    };
+    const int farther = came_to(parts) - came_to(*whole);
+    if (farther > 0 || (farther == 0 && parts.least() < whole->least())) throw;
+  }
+  throw BudgetError(*whole);
 }
 
 }  // namespace
 
 Plan placed(const Config& config, const Plan& plan, int threads, int most_stash_slots) {
   Sizes sizes(config, plan, threads);
-  const Placement placement = within_host(config, sizes, within_device(config, plan, sizes));
-  const TierBytes bytes = sizes.of(placement);
-  require_room(budget_of(config, "plan.host_memory", config.plan.host_memory), Exit::memory,
-               "what streams needs", "host memory", bytes.host);
-  require_room(budget_of(config, "plan.disk_memory", config.plan.disk_memory), Exit::disk,
-               "what streams needs", "disk", bytes.disk);
+  const Placement placement = placement_of(config, plan, sizes);
   if (config.plan.device_memory == 0 || config.plan.slots != 0 || plan.stash_slots > 0)
     return with(plan, placement);
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
@@ -97,8 +141,14 @@ Plan placed(const Config& config, const Plan& plan, int threads, int most_stash_
 
 namespace {
 
+// Bytes that count against what is available; more than there can be when the host has too little.
+std::int64_t needed(const MemoryBytes& bytes, const Counted& counted) {
+  const bool host_lacks = counted.gpu() && bytes.host + bytes.process > counted.host;
+  return host_lacks ? std::numeric_limits<std::int64_t>::max() : bytes.total;
+}
+
 // Plans a config; throws Error unless it takes at most `available` bytes.
-void plan_again(const Config& config, bool packed, int threads, std::int64_t available) {
+void plan_again(const Config& config, bool packed, const Counted& counted, std::int64_t available) {
   const auto fits = [&](std::int64_t bytes) {
     require(bytes <= available, [] { return Error(Exit::memory, {"too large", {}, {}, {}, {}}); });
   };
@@ -108,18 +158,19 @@ void plan_again(const Config& config, bool packed, int threads, std::int64_t ava
   if (all_here || config.plan.homes == "device") fits(6 * parameters_of(config.model));
   Plan open = plan_of(config);
   open.packed = packed;
-  const Plan plan = placed(config, open, threads);
-  fits(memory_of(assemble_training(config, plan, threads), threads).total);
+  const Plan plan = placed(config, open, counted.threads);
+  fits(needed(memory_of(assemble_training(config, plan, counted.threads), counted), counted));
 }
 
 }  // namespace
 
-Plan placed_or_told(const Config& config, const Plan& plan, int threads, std::int64_t available) {
+Plan placed_or_told(const Config& config, const Plan& plan, const Counted& counted,
+                    std::int64_t available) {
   try {
-    return placed(config, plan, threads);
+    return placed(config, plan, counted.threads);
   } catch (BudgetError& e) {
     const Changes::Again again = [&](const Config& c) {
-      plan_again(c, plan.packed, threads, available);
+      plan_again(c, plan.packed, counted, available);
     };
     Changes changes(config, again);
     changes.budgets({"plan.device_memory", "plan.host_memory", "plan.disk_memory"});
@@ -141,14 +192,20 @@ namespace {
 
 // Budgets within which everything that can leave memory does: `process` is what lies beside them.
 // None when even that does not fit, or a person has chosen.
-std::optional<PlanChange> streaming_change(const Config& config, const Plan& plan, int threads,
-                                           std::int64_t process, std::int64_t available) {
+std::optional<PlanChange> streaming_change(const Config& config, const Plan& plan,
+                                           const Counted& counted, std::int64_t process,
+                                           std::int64_t available) {
   if (config.plan.homes != "auto" || config.plan.device_memory > 0 || config.plan.host_memory > 0)
     return std::nullopt;
+  if (counted.gpu()) {  // the host's memory is another
+    const std::int64_t budget = available - counted.rest;
+    if (budget < least_bytes(config, plan, counted.threads).device) return std::nullopt;
+    return PlanChange{{{"plan.device_memory", fmt::format("{}", budget)}}, false};
+  }
   Config smallest = config;
   smallest.plan.host_memory = 1;
   smallest.plan.homes = "disk";  // blocks: embedding and head on the host would take more in all
-  const TierBytes least = least_bytes(smallest, plan, threads);
+  const TierBytes least = least_bytes(smallest, plan, counted.threads);
   // Programs that stream are longer, and so is what the process keeps of them.
   const std::int64_t device = available - least.host - 2 * process;
   if (device < least.device) return std::nullopt;
@@ -159,11 +216,12 @@ std::optional<PlanChange> streaming_change(const Config& config, const Plan& pla
 
 }  // namespace
 
-std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
+std::vector<PlanChange> changes_that_fit(const Config& config, const Counted& counted,
                                          std::int64_t available) {
+  const int threads = counted.threads;
   const Plan plan = placed(config, plan_of(config), threads);
-  const MemoryBytes bytes = memory_of(assemble_training(config, plan, threads), threads);
-  const auto streaming = streaming_change(config, plan, threads, bytes.process, available);
+  const MemoryBytes bytes = memory_of(assemble_training(config, plan, threads), counted);
+  const auto streaming = streaming_change(config, plan, counted, bytes.process, available);
   PlanChoices now;
   now.recompute = name_of(plan.recompute);
   now.micro_batch = plan.micro_batch;
@@ -177,7 +235,7 @@ std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
     }
     check(changed);
     const Plan again = placed(changed, plan_of(changed), threads);
-    return memory_of(assemble_training(changed, again, threads), threads).total;
+    return needed(memory_of(assemble_training(changed, again, threads), counted), counted);
   };
   std::vector<PlanChange> candidates = candidate_changes(now);
   // What keeps these in memory needs not be planned many times to see that it does not fit.
@@ -189,7 +247,7 @@ std::vector<PlanChange> changes_that_fit(const Config& config, int threads,
   std::vector<PlanChange> out = changes_that_fit(candidates, available, total_of);
   if (out.size() == Changes::most) return out;
   const Changes::Again again = [&](const Config& c) {
-    plan_again(c, plan.packed, threads, available);
+    plan_again(c, plan.packed, counted, available);
   };
   Changes changes(config, again);
   changes.free_choices();

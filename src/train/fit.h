@@ -10,8 +10,19 @@
 
 namespace sluice {
 
-// Bytes of a training run of `programs` on the CPU with so many threads.
-MemoryBytes memory_of(const ProgramSet& programs, int threads);
+// How memory is counted. That of a CPU is one, and `threads` take some of it. That of a GPU is its
+// own, so much of it lies beside the plan's regions, and what streams has its homes in the host's.
+struct Counted {
+  Counted(int with_threads) : threads(with_threads) {}  // NOLINT: a CPU is no more than its threads
+  static Counted on_gpu(std::int64_t rest, std::int64_t host);
+  bool gpu() const { return rest > 0; }
+
+  int threads = 1;
+  std::int64_t rest = 0, host = 0;  // bytes; host: that are available there
+};
+
+// Bytes of a training run of `programs`.
+MemoryBytes memory_of(const ProgramSet& programs, const Counted& counted);
 
 // Bytes of each tier.
 struct TierBytes {
@@ -27,12 +38,14 @@ Plan placed(const Config& config, const Plan& plan, int threads, int most_stash_
 // placed(). The error of a budget that is too small ends with changes of the
 // config with which all budgets do and the whole takes at most `available` bytes, as far as there
 // are three.
-Plan placed_or_told(const Config& config, const Plan& plan, int threads, std::int64_t available);
+Plan placed_or_told(const Config& config, const Plan& plan, const Counted& counted,
+                    std::int64_t available);
 // The least of the device that this config can do with, and what is then on host and disk.
 TierBytes least_bytes(const Config& config, const Plan& plan, int threads);
 
 // The mildest changes of the config with which it takes at most `available` bytes; at most three,
 // none when none helps. Builds the programs of each change it tries.
-std::vector<PlanChange> changes_that_fit(const Config& config, int threads, std::int64_t available);
+std::vector<PlanChange> changes_that_fit(const Config& config, const Counted& counted,
+                                         std::int64_t available);
 
 }  // namespace sluice

@@ -16,7 +16,7 @@ void HashLog::log(const char* phase, std::int64_t step, const Program& program,
   const auto end = fmt::format_to_n(
       buffer_.data(), buffer_.size(),
       R"({{"step":{},"phase":"{}","layer":"{}","micro":{},"name":"{}","hash":"{:016x}"}})", step,
-      phase, program.model->layer_name(action.layer), action.micro, value.name, hash);
+      phase, program.model->uncut_name(action.layer), action.micro, value.name, hash);
   file_.append({buffer_.data(), std::min(end.size, buffer_.size())});
 }
 
@@ -33,6 +33,10 @@ void HashLog::after(const Program& program, int index, std::span<const Tensor> v
   const LayerGraph& graph = program.model->of(list.kind);
   const std::int64_t stash = programs_->memory.base(Region::stash);
   const std::int64_t stash_end = stash + programs_->memory.bytes(Region::stash);
+  // What another part of the block keeps too, or the layer above, is logged where it is kept.
+  const auto lies_above = [&](Id id) {
+    return id == graph.carry_out || id == graph.side_out || id == graph.side_in;
+  };
   for (std::size_t v = 0; v < graph.values.size(); ++v) {
     const Value& value = graph.values[v];
     const bool own = value.owner == graph.kind;
@@ -43,7 +47,7 @@ void HashLog::after(const Program& program, int index, std::span<const Tensor> v
       log("gradient", done_steps_ + 1, program, action, value, values[v]);
     const std::int64_t at = list.values[v].in(action.at);
     const bool kept = at >= stash && at < stash_end;
-    if (action.phase == Phase::forward && kept && static_cast<Id>(v) != graph.carry_out)
+    if (action.phase == Phase::forward && kept && !lies_above(static_cast<Id>(v)))
       log("stash", done_steps_ + 1, program, action, value, values[v]);
   }
 }

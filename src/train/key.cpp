@@ -11,7 +11,10 @@ namespace {
 using Lines = std::map<std::string, std::string>;
 
 constexpr std::string_view separator = " = ";
-constexpr const char* fact_keys[] = {"backend", "data.checksum", "formats", "fusions"};
+// What a device decides, unless an option was set.
+constexpr const char* device_keys[] = {"backend", "fusions", "plan.attention", "run.isa"};
+constexpr const char* fact_keys[] = {"algorithms", "backend", "data.checksum", "formats",
+                                     "fusions"};
 
 Lines lines_of(std::string_view text) {
   Lines lines;
@@ -41,6 +44,7 @@ std::string NumericsKey::hash() const { return hex64(hash64(text)); }
 NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
   Config copy = config;
   Lines lines = lines_of(table_of(copy).numerics_text());
+  if (!facts.algorithms.empty()) lines["algorithms"] = quoted(facts.algorithms);
   lines["backend"] = quoted(facts.backend);
   lines["data.checksum"] = quoted(facts.data);
   lines["formats"] = quoted(facts.formats);
@@ -51,6 +55,7 @@ NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
       quoted(facts.plan.numerics.precision == DType::bf16 ? "bf16" : "float32");
   lines["plan.state"] = quoted(std::string(name_of(facts.plan.numerics.state)));
   lines["plan.gradients"] = quoted(std::string(name_of(facts.plan.numerics.gradients)));
+  lines["plan.attention"] = quoted(std::string(name_of(facts.plan.numerics.attention)));
   lines["plan.head_chunk"] = fmt::format("{}", facts.plan.head_chunk);
   NumericsKey key;
   for (const auto& [name, value] : lines)
@@ -67,6 +72,27 @@ std::vector<Change> compare_keys(std::string_view was, std::string_view now) {
   for (const auto& [key, change] : changes)
     if (change.was != change.now) out.push_back(change);
   return out;
+}
+
+std::string take_other_device(std::string_view was, std::string_view now,
+                              std::vector<Change>& changes) {
+  const Lines before = lines_of(was), after = lines_of(now);
+  const auto of = [](const Lines& lines, const char* key) {
+    const auto found = lines.find(key);
+    return found == lines.end() ? std::string("nothing") : found->second;
+  };
+  const std::string old_backend = of(before, "backend"), backend = of(after, "backend");
+  const std::string old_model = of(before, "run.isa"), model = of(after, "run.isa");
+  const bool other_gpu = backend == quoted("cuda") && old_model != model;
+  if (old_backend == backend && !other_gpu) return {};
+  std::erase_if(changes, [](const Change& change) {
+    return std::find(std::begin(device_keys), std::end(device_keys), change.key) !=
+           std::end(device_keys);
+  });
+  return fmt::format(
+      "this run goes on on another device: {} {}, until now {} {}; from here on its numbers may "
+      "differ in their last bits, and its key is a new one",
+      backend, model, old_backend, old_model);
 }
 
 std::vector<std::string> parse_accepted(std::string_view names) {

@@ -14,12 +14,13 @@ namespace sluice {
 // What the key needs beyond the options: facts of this machine, this data and this build. None of
 // them depends on how much memory there is.
 struct KeyFacts {
-  std::string backend;  // "cpu"
-  std::string isa;      // resolved: "avx512"
-  std::string data;     // checksum of the training shards, tokenizer included
-  std::string fusions;  // graph/fusion.h
-  std::string formats;  // versions of what state, gradients and random numbers look like
-  Plan plan;            // resolved; its recompute is not part of the key
+  std::string backend;          // "cpu"
+  std::string isa;              // resolved: "avx512"
+  std::string data;             // checksum of the training shards, tokenizer included
+  std::string fusions;          // graph/fusion.h
+  std::string algorithms = {};  // hash of backend/algorithms.h's table; empty: the backend has none
+  std::string formats;          // versions of what state, gradients and random numbers look like
+  Plan plan;                    // resolved; its recompute is not part of the key
 };
 
 struct NumericsKey {
@@ -39,6 +40,13 @@ struct Change {
 
 // Lines that differ between two key texts, sorted by key.
 std::vector<Change> compare_keys(std::string_view was, std::string_view now);
+
+// What another device brings with it: a run may go on on another backend, or on another model of
+// GPU, unasked, though its numbers differ in their last bits from there on. Takes those changes out
+// of `changes` between two key texts and returns a line about them; empty when the device is the
+// same. Another instruction set of a CPU is a choice like any other, and remains.
+std::string take_other_device(std::string_view was, std::string_view now,
+                              std::vector<Change>& changes);
 
 // "a,b" of --change. Exit::usage for names that no option and no fact of the key has, for model.*
 // (another model is another run) and for batch.* (steps and cursor count in batches of one size).

@@ -46,12 +46,13 @@ TEST(Key, is_sorted_lines_of_what_was_resolved) {
 
 TEST(Key, free_options_leave_it_alone) {
   const NumericsKey key = key_of(with({}));
-  for (const char* text :
-       {"data.train=x", "data.validation=y", "run.threads=3", "run.validate_every=1",
-        "run.validate_tokens=1", "run.save_every=1", "run.sample_every=1", "run.sample_prompt=x",
-        "run.sample_tokens=1", "run.keep_last=1", "run.log_hashes=true", "run.poison=true",
-        "run.name=x", "plan.device=cpu", "plan.recompute=block", "plan.micro_batch=2",
-        "plan.head_chunk=4096", "plan.stash=spilled"})
+  for (const char* text : {"data.train=x",         "data.validation=y",     "run.threads=3",
+                           "run.validate_every=1", "run.validate_tokens=1", "run.save_every=1",
+                           "run.sample_every=1",   "run.sample_prompt=x",   "run.sample_tokens=1",
+                           "run.keep_last=1",      "run.log_hashes=true",   "run.poison=true",
+                           "run.eager=true",       "run.sync=true",         "run.name=x",
+                           "plan.device=cpu",      "plan.recompute=block",  "plan.micro_batch=2",
+                           "plan.head_chunk=4096", "plan.stash=spilled",    "plan.blobs=parts"})
     EXPECT_EQ(key_of(with({text})).text, key.text) << text;
   // What the instruction set decides when it is left to: the precision.
   EXPECT_EQ(key_of(with({"plan.precision=float32", "run.isa=portable"})).text,
@@ -68,11 +69,30 @@ TEST(Key, numerics_options_change_it) {
     EXPECT_NE(key_of(with({text})).hash(), key.hash()) << text;
   }
   KeyFacts facts = facts_of(with({}));
+  facts.algorithms = "0123456789abcdef";
+  EXPECT_NE(numerics_key(with({}), facts).text, key.text);
+  facts = facts_of(with({}));
   facts.isa = "avx2";
   EXPECT_NE(numerics_key(with({}), facts).hash(), key.hash());
   facts = facts_of(with({}));
   facts.data = "other";
   EXPECT_NE(numerics_key(with({}), facts).hash(), key.hash());
+}
+
+TEST(Key, has_the_attention_of_a_gpu) {
+  const auto line = [](std::vector<std::string> options) {
+    const std::string text = key_of(with(std::move(options))).text;
+    const std::size_t at = text.find("plan.attention");
+    return text.substr(at, text.find('\n', at) - at);
+  };
+  EXPECT_EQ(line({}), "plan.attention = \"own\"");  // a CPU has no other
+  EXPECT_EQ(line({"plan.attention=cudnn"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({"plan.device=cuda:0"}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn"}), "plan.attention = \"cudnn\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=own"}), "plan.attention = \"own\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "plan.attention=cudnn-unordered"}),
+            "plan.attention = \"cudnn-unordered\"");
+  EXPECT_EQ(line({"plan.device=cuda:0", "data.documents=separate"}), "plan.attention = \"own\"");
 }
 
 TEST(Key, the_saved_config_reproduces_it) {
@@ -109,6 +129,36 @@ TEST(Key, changes_are_listed_old_and_new) {
             }),
             "no error");
   EXPECT_EQ(error_of([&] { require_accepted({}, {}, "runs/a"); }), "no error");
+}
+
+TEST(Key, another_device_is_no_change_that_is_asked_for) {
+  const Config config = with({});
+  KeyFacts facts = facts_of(config);
+  const auto on = [&](const char* backend, const char* model, const Config& asked) {
+    facts.backend = backend, facts.isa = model;
+    facts.fusions = facts.backend == "cpu" ? "a" : "a b";
+    return numerics_key(asked, facts).text;
+  };
+  const auto taken = [](const std::string& was, const std::string& now) {
+    std::vector<Change> changes = compare_keys(was, now);
+    const std::string said = take_other_device(was, now, changes);
+    std::string rest;
+    for (const Change& change : changes) rest += change.key + " ";
+    return std::pair(said, rest);
+  };
+  const std::string cpu = on("cpu", "avx512", config), gpu = on("cuda", "NVIDIA H200", config);
+  const auto [said, rest] = taken(cpu, gpu);
+  EXPECT_EQ(said.substr(0, said.find(';')),
+            "this run goes on on another device: \"cuda\" \"NVIDIA H200\", until now \"cpu\" "
+            "\"avx512\"");
+  EXPECT_EQ(rest, "");
+  EXPECT_EQ(taken(gpu, cpu).second, "");
+  EXPECT_EQ(taken(gpu, on("cuda", "NVIDIA H100", config)).second, "");
+  // What is no device's remains, and so do instruction sets; on the same device nothing is said.
+  EXPECT_EQ(taken(cpu, on("cuda", "NVIDIA H200", with({"optim.lr=1"}))).second, "optim.lr ");
+  EXPECT_EQ(taken(cpu, on("cpu", "avx2", config)),
+            std::pair(std::string(), std::string("run.isa ")));
+  EXPECT_EQ(taken(gpu, gpu).first, "");
 }
 
 TEST(Key, another_model_is_another_run) {

@@ -95,6 +95,12 @@ class Loop {
 
 }  // namespace
 
-Exit training_loop(const LoopParts& parts) { return Loop(parts).run(); }
+Exit training_loop(const LoopParts& parts) {
+  try {
+    return Loop(parts).run();
+  } catch (const DeviceError& e) {
+    throw device_failed(parts.trainer, e, parts.files.folder().string());
+  }
+}
 
 }  // namespace sluice

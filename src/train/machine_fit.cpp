@@ -1,6 +1,7 @@
 #include "train/machine_fit.h"
 
 #include <optional>
+#include <utility>
 
 #include "planner/budget.h"
 #include "planner/simulate.h"
@@ -27,6 +28,8 @@ Config on_machine(const Config& config, const Machine& machine) {
 Plan plan_of(const Config& config, const Machine& machine) {
   Plan plan = plan_of(config);
   plan.packed = machine.packs;
+  plan.numerics.attention = attention_of(config, machine.device != "cpu");
+  plan.numerics.gelu_in_product = gelu_in_product(config, machine.device != "cpu");
   return plan;
 }
 
@@ -77,15 +80,20 @@ namespace {
 std::vector<Placement> within_budgets(const Config& config, const Plan& plan, Sizes& sizes) {
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };
   std::vector<Placement> out;
-  for (const Placement& one :
-       all_that_fit(choices_of(config, plan), config.plan.device_memory, device)) {
-    const Placement placement = within_host(config, sizes, one);
-    const TierBytes bytes = sizes.of(placement);
-    const auto fits = [](std::int64_t needed, std::int64_t budget) {
-      return budget == 0 || needed <= budget;
-    };
-    if (fits(bytes.host, config.plan.host_memory) && fits(bytes.disk, config.plan.disk_memory))
-      out.push_back(placement);
+  const auto fits = [](std::int64_t needed, std::int64_t budget) {
+    return budget == 0 || needed <= budget;
+  };
+  PlacementChoices choices = choices_of(config, plan);
+  // Parts of blocks are for what does not fit with whole ones.
+  for (const Blobs blobs : std::exchange(choices.blobs, {})) {
+    choices.blobs = {blobs};
+    for (const Placement& one : all_that_fit(choices, config.plan.device_memory, device)) {
+      const Placement placement = within_host(config, sizes, one);
+      const TierBytes bytes = sizes.of(placement);
+      if (fits(bytes.host, config.plan.host_memory) && fits(bytes.disk, config.plan.disk_memory))
+        out.push_back(placement);
+    }
+    if (!out.empty()) break;
   }
   return out;
 }

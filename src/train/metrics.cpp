@@ -89,7 +89,7 @@ void MetricsLog::step(const StepResult& r, const Pace& pace) {
   const double mfu = options_.peak_flops > 0
                          ? pace.tokens_per_second * options_.flops_per_token / options_.peak_flops
                          : nothing;
-  const std::int64_t memory = peak_memory();
+  const std::int64_t memory = options_.memory ? options_.memory() : peak_memory();
   std::array<char, 48> skipped{}, note{};
   if (r.skipped != 0) {
     const char* what = what_stood_out(r.skipped);

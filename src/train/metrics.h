@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string_view>
 
 #include "checkpoint/metrics_file.h"
@@ -31,6 +32,8 @@ struct MetricsOptions {
   bool bar = false;            // stderr is a terminal that can redraw a line
   double flops_per_token = 0;  // utilization_flops()
   double peak_flops = 0;       // FLOPs per second that are 100%; 0: not known, there is no MFU
+  // Bytes that the run has of where its plan's memory lies. Null: of the process, the most so far.
+  std::function<std::int64_t()> memory = nullptr;
 };
 
 class MetricsLog {

@@ -104,7 +104,7 @@ void require_version(const PlanFile& file, const std::string& name) {
 
 void require_whole(const OptionTable& table, const std::string& name) {
   for (const Option& option : table.options())
-    require(table.was_set(option.key), [&] {
+    require(table.was_set(option.key) || option.key == "plan.blobs", [&] {
       return Error(Exit::usage, {fmt::format("the plan file does not say {}", option.key),
                                  name,
                                  fmt::format("{} = {}", option.key, option.type_text()),
@@ -136,12 +136,13 @@ std::string PlanFile::place(std::string_view key) const {
 
 PlanConfig chosen(const PlanConfig& asked, const Plan& plan, const PlanMachine& machine) {
   PlanConfig out = asked;
-  if (machine.device == "cpu") out.device = machine.device;
+  if (machine.device == "cpu" || out.device == "auto") out.device = machine.device;
   out.micro_batch = plan.micro_batch;
   out.head_chunk = plan.head_chunk;
   out.schedule = plan.passes == 0 ? "micro-batch-major" : "layer-major";
   out.passes = plan.passes;
   out.homes = plan.homes;
+  out.blobs = name_of(plan.blobs);
   out.slots = plan.slots;
   out.stash = !plan.spill_stash               ? "kept"
               : plan.stash_slots > plan.slots ? fmt::format("spilled@{}", plan.stash_slots)
@@ -150,6 +151,7 @@ PlanConfig chosen(const PlanConfig& asked, const Plan& plan, const PlanMachine& 
   out.precision = plan.numerics.precision == DType::bf16 ? "bf16" : "float32";
   out.state = name_of(plan.numerics.state);
   out.gradients = name_of(plan.numerics.gradients);
+  out.attention = name_of(plan.numerics.attention);
   return out;
 }
 
@@ -196,6 +198,10 @@ PlanFile parse_plan_file(std::string_view text, const std::string& name) {
     throw;
   }
   require_version(out, name);
+  if (!table.was_set("plan.blobs")) {  // of before blocks could be cut
+    out.plan.blobs = name_of(Blobs::layer);
+    out.places["plan.blobs"] = name;
+  }
   require_whole(table, name);
   return out;
 }

@@ -42,4 +42,21 @@ void PlantedFaults::after(const Program& program, int index, std::span<const Ten
   if (next_ != nullptr) next_->after(program, index, values);
 }
 
+void BrokenDevice::run(const Op& op, const Frame& frame) {
+  if (std::holds_alternative<FinishStep>(op)) ++done_steps_;
+  const auto name = broken_ ? std::nullopt : faults_.argument("train.break", done_steps_ + 1);
+  if (name && *name == name_of(op)) {
+    broken_ = true;
+    if (host_sees())
+      throw DeviceError(Exit::internal,
+                        {"the device failed at an op", {}, {}, "a planted failure", {}});
+    void* const nobodys = reinterpret_cast<void*>(std::uintptr_t{4096});
+    const Shape shape{{Axis::scalar, 1 << 20}};
+    const Tensor x{nobodys, DType::f32, shape};
+    const Tensor values[] = {x, x};
+    AroundBackend::run(AddInto{0, 1}, {.values = values, .workspace = {}});
+  }
+  AroundBackend::run(op, frame);
+}
+
 }  // namespace sluice

@@ -1,6 +1,7 @@
 // Faults that tests plant into a run's numbers: one flipped bit, or a NaN.
 #pragma once
 
+#include "backend/around.h"
 #include "checkpoint/model_files.h"
 #include "core/fault.h"
 #include "executor/executor.h"
@@ -26,7 +27,21 @@ class PlantedFaults final : public Observer {
   Observer* next_;
 };
 
-// True when a fault is planned for `step`.
+// Carries out train.break:OP@STEP. On a device of its own the op before it touches memory that is
+// nobody's; where the host sees the memory, the op throws what a device would.
+class BrokenDevice final : public AroundBackend {
+ public:
+  BrokenDevice(Backend& below, const Faults& faults, std::int64_t done_steps)
+      : AroundBackend(below), faults_(faults), done_steps_(done_steps) {}
+  void run(const Op& op, const Frame& frame) override;
+
+ private:
+  const Faults& faults_;
+  std::int64_t done_steps_;  // steps whose FinishStep ran
+  bool broken_ = false;
+};
+
+// True when a number is to be damaged at `step`.
 bool plants_at(const Faults& faults, std::int64_t step);
 
 }  // namespace sluice

@@ -22,10 +22,12 @@ struct TrainRequest {
   Faults* faults = nullptr;                       // required
   const std::atomic<int>* stop_signal = nullptr;  // not 0: finish the step, save, exit 75
   bool json = false;                              // step rows to stdout too
-  bool bar = false;          // stderr is a terminal: draw a bar below the lines
-  std::int64_t trace = 0;    // steady steps to record in RUN/trace.json
-  std::string machine;       // --machine: a description of this machine; empty: none
-  std::string machine_file;  // what `sluice doctor` measured; empty: nothing
+  bool bar = false;             // stderr is a terminal: draw a bar below the lines
+  std::int64_t trace = 0;       // steady steps to record in RUN/trace.json
+  std::string machine;          // --machine: a description of this machine; empty: none
+  std::string machine_file;     // what `sluice doctor` measured; empty: nothing
+  std::string algorithms;       // --algorithms: a table of another run; empty: none
+  std::string algorithms_file;  // where tables are kept between runs; empty: nowhere
 };
 
 // ok, or requeue after a signal. Everything else is thrown.

@@ -24,7 +24,8 @@ bool is_unborn(const fs::path& folder) {
     const std::string name = entry.path().filename().string();
     const bool ours = name == ".lock" || name == "key.txt" || name == "key.txt.tmp" ||
                       name == "config.toml.tmp" || name == plan_name ||
-                      name == std::string(plan_name) + ".tmp" ||
+                      name == std::string(plan_name) + ".tmp" || name == "algorithms.json" ||
+                      name == "algorithms.json.tmp" ||
                       (name == "checkpoints" && fs::is_empty(entry.path()));
     if (!ours) return false;
   }
@@ -40,6 +41,13 @@ void require_empty_or_run(const fs::path& folder) {
                                fs::is_directory(folder) ? "other files" : "a file",
                                {"--out with another directory"}});
   });
+}
+
+// Changes between two keys. The table of algorithms is settled later, and says itself what changed.
+std::vector<Change> changes_between(std::string_view was, std::string_view now) {
+  std::vector<Change> out = compare_keys(was, now);
+  std::erase_if(out, [](const Change& change) { return change.key == "algorithms"; });
+  return out;
 }
 
 // What the checkpoints of a run remember: every change that was accepted, and from which step on.
@@ -116,8 +124,10 @@ RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
   });
   // The key lies beside the config from the first moment on, so a run that never saved is known
   // too.
-  require_accepted(compare_keys(read_file((folder_ / "key.txt").string()), key.text), accepted,
-                   folder_.string());
+  const std::string was = read_file((folder_ / "key.txt").string());
+  std::vector<Change> since = changes_between(was, key.text);
+  const std::string moved = take_other_device(was, key.text, since);
+  require_accepted(since, accepted, folder_.string());
   NewestVerified newest = newest_verified(folder_);
   for (const Report& problem : newest.skipped)
     messages_.push_back(fmt::format("skipped {}: {}", problem.where, problem.what));
@@ -128,10 +138,10 @@ RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
     report.tries = {"remove the checkpoints to begin anew"};
     throw Error(Exit::input, std::move(report));
   }
+  if (!moved.empty()) messages_.push_back(moved);
   if (!resumed_) return;
   // The checkpoint's own key tells since when: a change may have been accepted, and no step saved.
-  std::vector<Change> changes = compare_keys(resumed_->run.value("key", ""), key.text);
-  changes_ = changes_json(*resumed_, changes, key);
+  std::vector<Change> changes = changes_between(resumed_->run.value("key", ""), key.text);
   conversions_ = conversions(changes);
   std::erase_if(changes, [](const Change& change) { return !change.key.starts_with("model."); });
   require_accepted(changes, {}, resumed_->path.string());
@@ -150,6 +160,8 @@ void RunFiles::open(const Config& config, const NumericsKey& key, const PlanFile
   for (const fs::path& damaged : damaged_) store_->set_aside(damaged);
   for (const char* file : {"metrics.jsonl", "hashes.jsonl", "samples.jsonl"})
     truncate_after(folder_ / file, step());
+  if (resumed_)
+    changes_ = changes_json(*resumed_, compare_keys(resumed_->run.value("key", ""), key.text), key);
   write_file_atomic((folder_ / "key.txt").string(), key.text);
   write_file_atomic((folder_ / plan_name).string(), to_toml(plan));
   write_file_atomic((folder_ / "config.toml").string(), to_toml(config));

@@ -20,8 +20,9 @@ std::optional<PlanFile> kept_plan(const std::filesystem::path& folder);
 class RunFiles {
  public:
   // Decides what `folder` is. Exit::usage: the folder holds something else, or a run whose key
-  // differs in ways that `accepted` does not name; with resume == "never", any run. Exit::input:
-  // there are checkpoints, but none verifies.
+  // differs in ways that `accepted` does not name (another device's apart: key.h); with resume ==
+  // "never", any run. Exit::input: there are checkpoints, but none verifies. The key need not have
+  // its line of algorithms yet.
   RunFiles(std::filesystem::path folder, const NumericsKey& key,
            const std::vector<std::string>& accepted, const std::string& resume);
 

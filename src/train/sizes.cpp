@@ -12,8 +12,10 @@ PlacementChoices choices_of(const Config& config, const Plan& plan) {
   out.recompute = {plan.recompute};
   if (config.plan.recompute == "auto")
     out.recompute = {Recompute::none, Recompute::selective, Recompute::block};
-  out.slots = {plan.slots};
-  if (config.plan.slots == 0) out.slots = {3, 2};
+  out.slots = out.part_slots = {plan.slots};
+  if (config.plan.slots == 0) out.slots = {3, 2}, out.part_slots = {4, 2};
+  out.blobs = {plan.blobs};
+  if (config.plan.blobs == "auto") out.blobs = {Blobs::layer, Blobs::parts};
   out.stash = {plan.spill_stash ? Stash::spilled : Stash::kept};
   if (config.plan.stash == "auto") out.stash = {Stash::kept, Stash::spilled};
   if (config.plan.homes != "auto") out.homes = config.plan.homes;
@@ -30,6 +32,7 @@ PlacementChoices choices_of(const Config& config, const Plan& plan) {
 Plan with(Plan plan, const Placement& placement) {
   plan.passes = placement.passes;
   plan.homes = placement.homes;
+  plan.blobs = placement.blobs;
   plan.slots = placement.slots;
   if (placement.stash_slots > 0) plan.stash_slots = placement.stash_slots;  // else as said
   plan.spill_stash = placement.stash == Stash::spilled;
@@ -38,16 +41,27 @@ Plan with(Plan plan, const Placement& placement) {
 }
 
 Sizes::Sizes(const Config& config, const Plan& plan, int threads)
-    : model_(config.model), plan_(plan), spec_(training_spec(config, plan, threads)) {}
+    : config_(config), plan_(plan), threads_(threads) {}
+
+ProgramSpec& Sizes::spec_of(Blobs blobs) {
+  std::optional<ProgramSpec>& spec = specs_[static_cast<std::size_t>(blobs)];
+  if (!spec) {
+    Plan plan = plan_;
+    plan.blobs = blobs;
+    spec = training_spec(config_, plan, threads_);
+  }
+  return *spec;
+}
 
 TierBytes Sizes::of(const Placement& placement) {
   const Plan plan = with(plan_, placement);
-  spec_.options.passes = static_cast<int>(plan.passes);
-  spec_.options.homes = homes_of(plan, model_);
-  spec_.options.spill_stash = plan.spill_stash;
-  spec_.options.stash_slots = stash_slots_of(plan);
-  spec_.options.recompute = plan.recompute;
-  const MemoryMap memory = memory_map(spec_);
+  ProgramSpec& spec = spec_of(plan.blobs);
+  spec.options.passes = static_cast<int>(plan.passes);
+  spec.options.homes = homes_of(plan, config_.model);
+  spec.options.spill_stash = plan.spill_stash;
+  spec.options.stash_slots = stash_slots_of(plan);
+  spec.options.recompute = plan.recompute;
+  const MemoryMap memory = memory_map(spec);
   return {memory.total(), memory.host_bytes(), memory.disk_bytes()};
 }
 

@@ -38,7 +38,7 @@ void Tracing::write() const {
         "sluice: no trace: there was no steady step to record (the first two steps are none, nor "
         "is "
         "the first after a validation, a sample or a save)");
-  std::vector<Timeline> timelines{recorder_.timeline(programs_)};
+  std::vector<Timeline> timelines{recorder_.timeline(programs_, device_)};
   if (machine_) timelines.push_back(predicted());
   std::FILE* const file = std::fopen(path_.c_str(), "wb");
   if (file == nullptr) throw disk_error("write", path_.string(), errno);

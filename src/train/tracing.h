@@ -14,9 +14,10 @@ namespace sluice {
 class Tracing {
  public:
   // All of them outlive it. Without a machine nothing is predicted, and the line says so.
-  Tracing(const Recorder& recorder, const ProgramSet& programs,
+  Tracing(const Recorder& recorder, const Backend& device, const ProgramSet& programs,
           const std::optional<Machine>& machine, std::filesystem::path path, MetricsLog& log)
       : recorder_(recorder),
+        device_(device),
         programs_(programs),
         machine_(machine),
         path_(std::move(path)),
@@ -31,6 +32,7 @@ class Tracing {
   Timeline predicted() const;
 
   const Recorder& recorder_;
+  const Backend& device_;
   const ProgramSet& programs_;
   const std::optional<Machine>& machine_;
   std::filesystem::path path_;

@@ -73,6 +73,16 @@ void Trainer::enqueue(std::int64_t step) {
   }
   tickets_[set] = executor_.enqueue(static_cast<int>(program), staging.blocks());
   pending_ = true;
+  newest_ = step;
+}
+
+Trainer::Failure Trainer::failure() const {
+  Executor::Failure failed = executor_.failure();
+  Failure out{-1, std::move(failed.program)};
+  if (failed.run < 0) return out;
+  for (const std::int64_t step : {newest_, newest_ - 1})
+    if (step > 0 && tickets_[static_cast<std::size_t>(step % 2)] == failed.run) out.step = step;
+  return out;
 }
 
 StepResult Trainer::result(std::int64_t step) {

@@ -57,6 +57,12 @@ class Trainer {
   void enqueue(std::int64_t step);
   // Waits for a step and returns its numbers; the newest or the one before it.
   StepResult result(std::int64_t step);
+  // The step in which a lane failed, and the program that ran; -1: none, or in no step.
+  struct Failure {
+    std::int64_t step = -1;
+    std::string program;
+  };
+  Failure failure() const;
   // Applies the pending update and drains: weights are then those after the newest step.
   void settle();
 
@@ -72,6 +78,7 @@ class Trainer {
   std::vector<Staging> staging_;  // two sets: one is copied from while the other is filled
   Executor::Ticket tickets_[2] = {};
   double lr_[2] = {};
+  std::int64_t newest_ = 0;          // the step that was enqueued last
   bool pending_ = false;             // an enqueued step's update was not applied yet
   std::vector<int> first_, steady_;  // programs, by stretch of the batch ramp
   int flush_, derive_;

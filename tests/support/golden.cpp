@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "ops/optimizer/formats.h"
+#include "support/processors.h"
 
 namespace sluice::testing_support {
 
@@ -39,15 +40,17 @@ MachineSpec Case::spec(int micro_batches) const {
   out.micro_batches = micro_batches;
   out.head_chunk = 64;
   out.poison = true;
+  out.device = best_processor().device;
   return out;
 }
 
 std::vector<MachineSpec> Case::variants() const {
   std::vector<MachineSpec> out;
-  for (const Isa isa : available_isas())
+  for (const Processor& processor : processors())
     for (const int micro_batches : std::set<int>{1, static_cast<int>(rows)}) {
       out.push_back(spec(micro_batches));
-      out.back().isa = isa;
+      out.back().isa = processor.isa;
+      out.back().device = processor.device;
     }
   return out;
 }
@@ -109,7 +112,8 @@ std::vector<double> Case::stored_positions(const std::vector<double>& logits) co
 }
 
 std::string text_of(const MachineSpec& spec) {
-  return fmt::format("{}_{}_micro_batches", name_of(spec.isa), spec.micro_batches);
+  const std::string_view where = spec.device == nullptr ? name_of(spec.isa) : spec.device->name();
+  return fmt::format("{}_{}_micro_batches", where, spec.micro_batches);
 }
 
 void load(const Case& c, Machine& machine) {

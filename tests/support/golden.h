@@ -24,9 +24,9 @@ struct Case {
 
   explicit Case(const std::string& name);
 
-  // In float32; the rows cut into so many micro-batches.
+  // In float32, on this program's best processor; the rows cut into so many micro-batches.
   MachineSpec spec(int micro_batches) const;
-  // Every instruction set of this machine, the rows as one micro-batch and as one each.
+  // Every processor of this program, the rows as one micro-batch and as one each.
   std::vector<MachineSpec> variants() const;
   // Some weight matrix of the first block.
   std::string query_weight() const;

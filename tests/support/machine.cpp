@@ -13,7 +13,7 @@
 namespace sluice::testing_support {
 namespace {
 
-// The CPU backend with ops left out.
+// A backend with ops left out.
 class Filtered final : public AroundBackend {
  public:
   Filtered(Backend& below, OpFilter filter) : AroundBackend(below), filter_(std::move(filter)) {}
@@ -39,8 +39,10 @@ TrainingOptions training_options(const MachineSpec& spec) {
   out.build.spill_stash = spec.spill_stash;
   out.build.stash_slots = spec.slots;
   out.build.recompute = spec.recompute;
+  out.blobs = spec.blobs;
   out.build.fuse = spec.fuse;
-  out.build.workers.threads = spec.threads;
+  out.build.workers.threads = spec.device == nullptr ? spec.threads : 1;
+  out.packed = spec.device == nullptr;
   return out;
 }
 
@@ -102,14 +104,19 @@ Batch Batch::random(std::int64_t rows, std::int64_t time, std::int64_t vocab, st
 Machine::Machine(const MachineSpec& spec) : spec_(spec) {
   auto programs = std::make_shared<const ProgramSet>(
       assemble_training(spec.model, spec.optim, spec.scales, training_options(spec)));
-  cpu_ = std::make_unique<CpuBackend>(CpuBackend::Options{spec.threads, spec.isa});
-  backend_ = std::make_unique<Filtered>(*cpu_, spec.filter);
-  ExecutorOptions options{.poison = spec.poison, .poison_seed = 1};
+  if (spec.device == nullptr)
+    cpu_ = std::make_unique<CpuBackend>(CpuBackend::Options{spec.threads, spec.isa});
+  backend_ = std::make_unique<Filtered>(computes(), spec.filter);
+  ExecutorOptions options = executor_options();
   if (const std::int64_t disk = programs->memory.disk_bytes(); disk > 0)
     options.scratch = &scratch_.emplace(spec.scratch.string(), disk, faults_);
   executor_ = std::make_unique<Executor>(*backend_, programs, options);
   tensors_ = model_tensors(*programs->model, spec.model);
   staging_.emplace(programs->named("steady").batch, spec.micro_batches);
+}
+
+ExecutorOptions Machine::executor_options() const {
+  return {.poison = spec_.poison && spec_.device == nullptr, .poison_seed = 1};
 }
 
 const ModelTensor& Machine::info(const std::string& name) const {
@@ -244,13 +251,13 @@ std::vector<double> Machine::logits(const Batch& batch) const {
   auto model = std::make_shared<ModelGraphs>(
       build_forward(spec_.model, shape, spec_.scales, 1, {.precision = spec_.numerics.precision}));
   loss_to_logits(*model);
-  derive_packed_weights(*model);
+  const TrainingOptions training = training_options(spec_);
+  if (training.packed) derive_packed_weights(*model);
   BuildOptions options;
   options.fuse = spec_.fuse;
-  options.workers.threads = spec_.threads;
+  options.workers = training.build.workers;
   auto programs = std::make_shared<const ProgramSet>(build_programs({model, false, {}, options}));
-  CpuBackend cpu({spec_.threads, spec_.isa});
-  Executor executor(cpu, programs, {.poison = spec_.poison, .poison_seed = 1});
+  Executor executor(computes(), programs, executor_options());
   copy_weights(executor);
   Staging staging(programs->named("eval").batch, 1);
   fill(staging.view(0), batch, 0);
@@ -267,24 +274,30 @@ std::vector<double> Machine::logits(const Batch& batch) const {
   return out;
 }
 
-std::vector<double> Machine::cached_logits(const Batch& batch, bool one_by_one) const {
+std::vector<std::vector<std::vector<float>>> Machine::cached_logits(
+    const std::vector<std::vector<std::int32_t>>& rows, bool one_by_one) const {
+  const TrainingOptions training = training_options(spec_);
   InferenceOptions options;
-  options.rows = batch.rows;
+  options.rows = static_cast<std::int64_t>(rows.size());
   options.precision = spec_.numerics.precision;
+  options.packed = training.packed;
   options.build.fuse = spec_.fuse;
-  options.build.workers.threads = spec_.threads;
+  options.build.workers = training.build.workers;
   auto programs =
       std::make_shared<const ProgramSet>(assemble_inference(spec_.model, spec_.scales, options));
-  CpuBackend cpu({spec_.threads, spec_.isa});
-  Executor executor(cpu, programs, {.poison = spec_.poison, .poison_seed = 1});
+  Executor executor(computes(), programs, executor_options());
   copy_weights(executor);
-  Generator generator(executor, spec_.model, batch.rows);
+  Generator generator(executor, spec_.model, options.rows);
+  return generator.all_logits(rows, one_by_one);
+}
+
+std::vector<double> Machine::cached_logits(const Batch& batch, bool one_by_one) const {
   std::vector<std::vector<std::int32_t>> prompts;
   for (std::int64_t row = 0; row < batch.rows; ++row)
     prompts.emplace_back(batch.ids.begin() + row * batch.time,
                          batch.ids.begin() + (row + 1) * batch.time);
   std::vector<double> out;
-  for (const auto& row : generator.all_logits(prompts, one_by_one))
+  for (const auto& row : cached_logits(prompts, one_by_one))
     for (const auto& token : row) out.insert(out.end(), token.begin(), token.end());
   return out;
 }

@@ -1,5 +1,5 @@
-// A whole model on the CPU backend, for tests: programs, executor and staging, steps on arrays that
-// the test gives, tensors by Hugging Face's names.
+// A whole model on the CPU or on another backend, for tests: programs, executor and staging, steps
+// on arrays that the test gives, tensors by Hugging Face's names.
 //
 // Unlike the trainer it waits for every step. One thread.
 #pragma once
@@ -43,6 +43,7 @@ struct MachineSpec {
   std::int64_t head_chunk = 4096;
   int passes = 0;
   std::string homes = "device";
+  Blobs blobs = Blobs::layer;
   int slots = 3;
   bool spill_stash = false;
   Recompute recompute = Recompute::none;
@@ -50,7 +51,8 @@ struct MachineSpec {
   bool fuse = true;
   int threads = 2;
   Isa isa = best_isa();
-  bool poison = false;
+  Backend* device = nullptr;  // in place of the CPU; outlives the machine
+  bool poison = false;        // on the CPU
   std::filesystem::path scratch = std::filesystem::temp_directory_path();  // of what is on disk
   OpFilter filter;
 };
@@ -95,11 +97,16 @@ class Machine {
   // The same of plain rows (positions from 0, one document) by way of the cache of keys and values:
   // in pieces of inference/assembly.h's prefill_tokens, or token by token.
   std::vector<double> cached_logits(const Batch& batch, bool one_by_one) const;
+  // Of rows that differ in length, decoded together: [row][token][vocab].
+  std::vector<std::vector<std::vector<float>>> cached_logits(
+      const std::vector<std::vector<std::int32_t>>& rows, bool one_by_one) const;
   // The loss of a batch of this machine's size, weights untouched.
   double evaluate(const Batch& batch);
 
  private:
   void stage(const Batch& batch, double lr, double number);
+  Backend& computes() const { return *(spec_.device == nullptr ? cpu_.get() : spec_.device); }
+  ExecutorOptions executor_options() const;
   void copy_weights(Executor& to) const;
   Tensors read(const std::string& prefix, double factor) const;
   const ModelTensor& info(const std::string& name) const;

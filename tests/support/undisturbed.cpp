@@ -78,15 +78,26 @@ void expect_free_options_change_no_bits(const TinyRun& tiny, const std::string& 
                                         std::initializer_list<const char*> others) {
   tiny.train("whole");
   for (const char* options :
-       {"--run.save_every=5", "--run.save_every=0 --run.validate_every=0", "--run.threads=2",
-        "--run.threads=3", "--plan.recompute=block", "--plan.recompute=selective",
-        "--plan.schedule=layer-major", "--plan.homes=host --plan.slots=2", "--plan.stash=spilled",
+       {"--run.save_every=5",
+        "--run.save_every=0 --run.validate_every=0",
+        "--run.threads=2",
+        "--run.threads=3",
+        "--plan.recompute=block",
+        "--plan.recompute=selective",
+        "--plan.schedule=layer-major",
+        "--plan.homes=host --plan.slots=2",
+        "--plan.stash=spilled",
         "--plan.stash=spilled --plan.homes=host --plan.recompute=block --run.poison=true",
         "--plan.homes=optimizer=host,weights@1=host --plan.schedule=layer-major --plan.passes=2",
         "--plan.homes=disk --plan.slots=2",
+        "--plan.blobs=parts",
+        "--plan.blobs=parts --plan.homes=disk,@ends=host --plan.slots=2 --plan.recompute=block",
         "--plan.homes=disk,weights=host,gradients@1=device --plan.disk_path=. --run.poison=true",
-        "--run.poison=true", "--plan.homes=gradients=host --run.poison=true --run.threads=2",
-        "--run.log_hashes=true", "--run.keep_last=1", "--trace 2",
+        "--run.poison=true",
+        "--plan.homes=gradients=host --run.poison=true --run.threads=2",
+        "--run.log_hashes=true",
+        "--run.keep_last=1",
+        "--trace 2",
         "--run.sample_every=2 --run.sample_prompt=Gate"}) {
     tiny.train("other", options);
     expect_same_bits(tiny, "other", "whole", options);

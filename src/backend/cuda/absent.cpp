@@ -14,9 +14,7 @@ namespace {
 
 }  // namespace
 
-bool built_with_cuda() { return false; }
-int cuda_devices() { return 0; }
-CudaDevice cuda_device(int) { refuse(); }
 std::unique_ptr<Backend> make_cuda(int) { refuse(); }
+std::int64_t cuda_bytes_in_use(int) { return 0; }
 
 }  // namespace sluice

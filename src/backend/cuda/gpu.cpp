@@ -2,86 +2,21 @@
 
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/ops/ops.h"
+#include "backend/cuda/profiled.h"
+#include "backend/cuda/tuning.h"
 
 namespace sluice {
-namespace {
-
-constexpr int least_major = 9;  // what the kernels are built for
-
-// GPUs, or why there are none.
-int count_devices(cudaError_t& why) {
-  int count = 0;
-  why = cudaGetDeviceCount(&count);
-  return why == cudaSuccess ? count : 0;
+std::unique_ptr<Backend> make_cuda(int index) {
+  (void)cuda_device(index);  // refuses
+  check_cuda(cudaSetDevice(index), "choosing the GPU");
+  return std::make_unique<CudaBackend>(index);
 }
 
-[[noreturn]] void refuse_driver(cudaError_t why) {
-  int driver = 0, runtime = 0;
-  (void)cudaDriverGetVersion(&driver);
-  (void)cudaRuntimeGetVersion(&runtime);
-  const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
-  const std::string expected = fmt::format("an NVIDIA driver for CUDA {}", version(runtime));
-  if (driver == 0)
-    throw Error(Exit::usage, {"there is no NVIDIA driver",
-                              "plan.device",
-                              expected,
-                              "no libcuda.so.1",
-                              {"apt install nvidia-driver, on a machine with an NVIDIA GPU",
-                               "plan.device = \"cpu\""}});
-  if (why == cudaErrorInsufficientDriver)
-    throw Error(Exit::usage, {"the NVIDIA driver is too old",
-                              "plan.device",
-                              expected,
-                              fmt::format("one for CUDA {}", version(driver)),
-                              {"a newer driver", "plan.device = \"cpu\""}});
-  throw Error(Exit::usage, {"there is no GPU that can be used",
-                            "plan.device",
-                            "at least one NVIDIA GPU",
-                            cudaGetErrorString(why),
-                            {"plan.device = \"cpu\""}});
-}
-
-}  // namespace
-
-bool built_with_cuda() { return true; }
-
-int cuda_devices() {
-  cudaError_t why{};
-  return count_devices(why);
-}
-
-CudaDevice cuda_device(int index) {
-  cudaError_t why{};
-  const int count = count_devices(why);
-  if (count == 0) refuse_driver(why == cudaSuccess ? cudaErrorNoDevice : why);
-  require(index < count, [&] {
-    return Error(Exit::usage, {fmt::format("there is no GPU {}", index),
-                               "plan.device",
-                               fmt::format("cuda:0 to cuda:{}", count - 1),
-                               fmt::format("cuda:{}", index),
-                               {"plan.device = \"cuda:0\""}});
-  });
-  cudaDeviceProp properties{};
-  check_cuda(cudaGetDeviceProperties(&properties, index), "looking at the GPU");
-  require(properties.major >= least_major, [&] {
-    return Error(Exit::usage, {fmt::format("this program has no kernels for {}", properties.name),
-                               "plan.device",
-                               fmt::format("compute capability {}.0 or more", least_major),
-                               fmt::format("{}.{}", properties.major, properties.minor),
-                               {"plan.device = \"cpu\""}});
-  });
-  CudaDevice out{properties.name, 0, 0};
+std::int64_t cuda_bytes_in_use(int index) {
   check_cuda(cudaSetDevice(index), "choosing the GPU");
   std::size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "asking for its memory");
-  out.memory = static_cast<std::int64_t>(total);
-  out.free = static_cast<std::int64_t>(free);
-  return out;
-}
-
-std::unique_ptr<Backend> make_cuda(int index) {
-  (void)cuda_device(index);  // refuses, and chooses it for this thread
-  return std::make_unique<CudaBackend>(index);
+  return static_cast<std::int64_t>(total - free);
 }
 
 CudaBackend::CudaBackend(int index) : index_(index) {
@@ -107,7 +42,7 @@ CudaBackend::~CudaBackend() {
 }
 
 std::byte* CudaBackend::take(std::int64_t bytes) {
-  use();
+  select();
   device_.reserve(device_.size() + 1);
   void* data = nullptr;
   const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
@@ -129,7 +64,7 @@ std::byte* CudaBackend::take(std::int64_t bytes) {
 }
 
 std::byte* CudaBackend::take_host(std::int64_t bytes) {
-  use();
+  select();
   host_.reserve(host_.size() + 1);
   void* data = nullptr;
   const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
@@ -139,21 +74,88 @@ std::byte* CudaBackend::take_host(std::int64_t bytes) {
   return static_cast<std::byte*>(data);
 }
 
+void CudaBackend::prepare(const Op& op, const Frame& frame) {
+  check_cuda(cudaSetDevice(index_), "choosing the GPU");
+  if (const auto* one = std::get_if<Attention>(&op)) sluice::prepare(*this, frame, *one);
+  if (const auto* one = std::get_if<AttentionGrad>(&op)) sluice::prepare(*this, frame, *one);
+}
+
 void CudaBackend::run(const Op& op, const Frame& frame) {
-  use();
+  select();
+  const ProfilerRange range(name_of(op));
   std::visit([&](const auto& one) { sluice::run(*this, frame, one); }, op);
   check_cuda(cudaGetLastError(), name_of(op));
 }
 
+void CudaBackend::record() {
+  select();
+  check_cuda(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal),
+             "keeping a stretch of work");
+}
+
+int CudaBackend::recorded() {
+  select();
+  kept_.emplace_back(stream());
+  return static_cast<int>(kept_.size()) - 1;
+}
+
+void CudaBackend::abandon() {
+  cudaGraph_t graph = nullptr;
+  (void)cudaStreamEndCapture(stream(), &graph);
+  if (graph != nullptr) (void)cudaGraphDestroy(graph);
+  (void)cudaGetLastError();
+}
+
+void CudaBackend::replay(int number) {
+  select();
+  kept_[static_cast<std::size_t>(number)].launch(stream());
+}
+
+AlgorithmTable CudaBackend::machine() const {
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDeviceProperties(&properties, index_), "looking at the GPU");
+  return {properties.name, products_.version(), {}};
+}
+
+// Kernels of a product's op go into a capture that is thrown away.
+std::vector<ProductShape> CudaBackend::products_of(const Op& op, const Frame& frame) {
+  std::vector<ProductShape> out;
+  const auto multiplies = [](const auto& one) {
+    using T = std::decay_t<decltype(one)>;
+    return std::is_same_v<T, Linear> || std::is_same_v<T, LinearGelu> ||
+           std::is_same_v<T, LinearGradInput> || std::is_same_v<T, LinearGeluGrad> ||
+           std::is_same_v<T, LinearGradWeight> || std::is_same_v<T, HeadLoss>;
+  };
+  if (!std::visit(multiplies, op)) return out;
+  select();
+  check_cuda(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), "listing");
+  listed_ = &out;
+  std::exception_ptr failed;
+  try {
+    std::visit([&](const auto& one) { sluice::run(*this, frame, one); }, op);
+  } catch (...) {
+    failed = std::current_exception();
+  }
+  listed_ = nullptr;
+  abandon();
+  if (failed) std::rethrow_exception(failed);
+  return out;
+}
+
+TunedProduct CudaBackend::tune(const ProductShape& shape) {
+  select();
+  return sluice::tune(products_, stream(), workspace_, shape);
+}
+
 void CudaBackend::copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) {
-  use();
+  select();
   const auto size = static_cast<std::size_t>(bytes);
   check_cuda(cudaMemcpyAsync(device, host, size, cudaMemcpyHostToDevice, in_.get()), "copying in");
   check_cuda(cudaStreamSynchronize(in_.get()), "copying in");
 }
 
 void CudaBackend::copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) {
-  use();
+  select();
   const auto size = static_cast<std::size_t>(bytes);
   check_cuda(cudaMemcpyAsync(host, device, size, cudaMemcpyDeviceToHost, out_.get()),
              "copying out");
@@ -161,13 +163,13 @@ void CudaBackend::copy_out(std::byte* host, const std::byte* device, std::int64_
 }
 
 void CudaBackend::copy_within(std::byte* to, const std::byte* from, std::int64_t bytes) {
-  use();
+  select();
   const auto size = static_cast<std::size_t>(bytes);
   check_cuda(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream()), "copying within");
 }
 
 void CudaBackend::finish() {
-  use();
+  select();
   check_cuda(cudaStreamSynchronize(stream()), "waiting");
   require_good();
 }
@@ -202,7 +204,7 @@ void CudaBackend::require_good() {
 }
 
 void CudaBackend::then(Done done, void* with) {
-  use();
+  select();
   const std::int64_t ticket = asked_.load(std::memory_order_relaxed);
   for (std::int64_t now = answered_.load(); ticket - now >= room; now = answered_.load())
     answered_.wait(now);
@@ -225,6 +227,11 @@ void CudaBackend::complete() {
     try {
       check_cuda(cudaEventSynchronize(one.event.get()), "a step's work");
       require_good();
+    } catch (Error& e) {
+      if (e.code() == Exit::internal)
+        e.report().tries = {"the same command with --eager --sync: it names the op",
+                            "without them: it goes on from the last checkpoint"};
+      failed = std::current_exception();
     } catch (...) {
       failed = std::current_exception();
     }

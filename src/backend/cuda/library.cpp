@@ -27,12 +27,15 @@ std::vector<std::string> library_places(const std::string& file) {
   return out;
 }
 
-Library::Library(const std::string& file, const std::string& package) : file_(file) {
-  handle_ = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-  for (const std::string& place : library_places(file)) {
-    if (handle_ != nullptr) return;
-    handle_ = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
-  }
+void* load_library(const std::string& file) {
+  if (void* const found = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL)) return found;
+  for (const std::string& place : library_places(file))
+    if (void* const found = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL)) return found;
+  return nullptr;
+}
+
+Library::Library(const std::string& file, const std::string& package)
+    : file_(file), handle_(load_library(file)) {
   require(handle_ != nullptr, [&] {
     return Error(Exit::usage,
                  {fmt::format("{} was not found", file),

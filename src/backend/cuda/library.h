@@ -28,6 +28,8 @@ class Library {
   void* handle_ = nullptr;
 };
 
+// A library in the system's search path or those places; null: it is in none. Any thread.
+void* load_library(const std::string& file);
 // Files of that name in the places where pip and the toolkit put them, in order.
 std::vector<std::string> library_places(const std::string& file);
 

@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <charconv>
 
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/usable.h"
 
 namespace sluice {
 
@@ -22,6 +24,20 @@ int cuda_index(const std::string& device) {
                                {"plan.device = \"cuda:0\""}});
   });
   return index;
+}
+
+bool built_with_cuda() { return cuda_build().kernels; }
+
+int cuda_devices() { return static_cast<int>(cuda_facts().gpus.size()); }
+
+CudaDevice cuda_device(int index) {
+  const CudaFacts facts = cuda_facts();
+  require_gpu(facts, cuda_build(), index);
+  for (const NeededLibrary& one : needed_libraries()) require_library(one, find_library(one));
+  const GpuFacts& gpu = facts.gpus[static_cast<std::size_t>(index)];
+  const GpuState now = gpu_state(gpu.bus);
+  return {gpu.name, gpu.bus, gpu.memory,
+          now.known && now.free > 0 ? std::min(now.free, gpu.memory) : gpu.memory};
 }
 
 }  // namespace sluice

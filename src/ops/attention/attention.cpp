@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "ops/attention/pieces.h"
 #include "ops/rules.h"
 
 namespace sluice::rules {
@@ -44,6 +45,22 @@ double product_flops(const Shape& y, double pairs) {
 void check_dropout(const Operands& operands, const DropoutKey& key, Id control) {
   operands.expect_that(key.rate >= 0 && key.rate < 1, "0 <= rate < 1", fmt::format("{}", key.rate));
   if (key.rate > 0) operands.expect_count("control", control, Control::slots, DType::f64);
+}
+
+// Of q and, for a cached query, the cache.
+template <class OneOp>
+AttentionExtent extent_of(const OneOp& op, Types types, bool cached, bool gradient) {
+  const Shape& q = shape_of(types, op.q.id);
+  return {.kernels = op.kernels,
+          .type = type_of(types, op.q.id).dtype,
+          .gradient = gradient,
+          .cached = cached,
+          .dropped = op.dropout.rate > 0,
+          .batch = q.size(Axis::batch),
+          .time = q.size(Axis::time),
+          .heads = q.size(Axis::heads),
+          .key_heads = shape_of(types, op.k.id).size(Axis::heads),
+          .head = q.size(Axis::head)};
 }
 
 // A fused gradient is written whole: every part of it is one of the three results.
@@ -127,6 +144,15 @@ Cost cost(const AttentionGrad& op, Types types) {
   return cost_of(op, types, 5 * product_flops(y, causal_pairs(y.size(Axis::time))));
 }
 
+// What a piece of the library's wants; our kernels keep their scores in registers.
+std::int64_t workspace_bytes(const Attention& op, Types types, Workers) {
+  return pieces_of(extent_of(op, types, op.lengths != no_value, false)).workspace;
+}
+
+std::int64_t workspace_bytes(const AttentionGrad& op, Types types, Workers) {
+  return pieces_of(extent_of(op, types, false, true)).workspace;
+}
+
 void gradient(const Attention& op, GradientBuilder& builder) {
   const Id dy = builder.gradient_of(op.y);
   if (dy == no_value) return;
@@ -148,7 +174,8 @@ void gradient(const Attention& op, GradientBuilder& builder) {
                                    .dv = dv,
                                    .scale = op.scale,
                                    .control = op.control,
-                                   .dropout = op.dropout});
+                                   .dropout = op.dropout,
+                                   .kernels = op.kernels});
   // Slices of one fused value share one gradient, which is declared once.
   if (builder.wants(op.q.id)) builder.add(op.q.id, dq.id);
   if (builder.wants(op.k.id) && dk.id != dq.id) builder.add(op.k.id, dk.id);

@@ -6,6 +6,14 @@
 
 namespace sluice {
 
+// Which kernels of a GPU may compute it; a CPU takes no notice. What a shape then gets follows from
+// shape and type alone (ops/attention/pieces.h).
+enum class AttentionKernels : std::uint8_t {
+  own,        // this program's
+  library,    // cuDNN's, every sum in one order. REQUIRES, as the next: every start is 0
+  unordered,  // cuDNN's, sums of the gradient in an order of chance
+};
+
 // y[b t n] = softmax(scale * q[b t n] · k[b j n']) · v[b j n'] over the keys j that token t may
 // see; n' = n / (N / K) for K key heads. q [B Tq N H], k and v [B Tq K H] (slices of a fused value,
 // or values of their own), y [B Tq N H], lse f32 [B N Tq] = log of the softmax's denominator
@@ -25,6 +33,7 @@ struct Attention {
   float scale = 1;
   Id control = no_value;  // present when something is dropped
   DropoutKey dropout = {};
+  AttentionKernels kernels = AttentionKernels::own;
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.q.id, Access::read);
@@ -50,6 +59,7 @@ struct AttentionGrad {
   float scale = 1;
   Id control = no_value;
   DropoutKey dropout = {};
+  AttentionKernels kernels = AttentionKernels::own;
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.q.id, Access::read);

@@ -8,10 +8,13 @@ namespace sluice {
 
 enum class GeluForm : std::uint8_t { exact, tanh };
 
+// `in_product`: where a product comes right before it, a backend may do both at once, and the
+// product's result is then not rounded before GELU reads it.
 struct Gelu {
   static constexpr const char* name = "gelu";
   Id x, y;
   GeluForm form = GeluForm::tanh;
+  bool in_product = false;
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.x, Access::read);

@@ -50,6 +50,7 @@ struct LinearGelu {
   float scale = 1;
   GeluForm form = GeluForm::exact;
   Id packed = no_value;
+  bool in_product = false;  // ops/gelu/gelu.h
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.x, Access::read);
@@ -62,7 +63,8 @@ struct LinearGelu {
 };
 
 // Fused: dh = gelu'(h) * (scale * (dy · Wᵀ), rounded to dh's type): the gradient that passes
-// through the linear map and the GELU before it. Made by fuse().
+// through the linear map and the GELU before it. Made by fuse(). A GPU's library does not round in
+// between (tanh, in bf16).
 struct LinearGeluGrad {
   static constexpr const char* name = "linear_gelu_grad";
   Id dy, w, h, dh;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/op.h"
+#include "ops/optimizer/spikes.h"
 
 namespace sluice {
 
@@ -28,14 +29,6 @@ struct Pending {  // the update that the next program applies
 struct Results {  // read by the host a step late; two rows, row = step % 2
   enum : int { loss, grad_norm, weight, finite, step, bad, skipped, slots };
 };
-// The losses and gradient norms of the last steps, by which a spike is known: `count` finite steps
-// so far, the newest at (count - 1) % window of each list. Part of a run's state.
-struct Spikes {
-  static constexpr int window = 128, least = 16;  // nothing is judged by fewer than `least`
-  enum : int { count, losses, norms = losses + window, slots = norms + window };
-  enum : int { by_loss = 1, by_norm = 2 };  // Results::skipped, added
-};
-
 // Closes a step: from stats {Σ weight·nll, Σ weight} and the tensors' norms
 //   results[step % 2] = { loss, ‖g‖ / Σweight, Σweight, finite, step, bad, skipped }
 //     (bad = index of the first norm that is not finite, -1 when all are)

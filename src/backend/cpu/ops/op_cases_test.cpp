@@ -12,39 +12,11 @@ namespace {
 constexpr Axis B = Axis::batch, T = Axis::time, D = Axis::model, F = Axis::hidden, P = Axis::parts,
                S = Axis::scalar;
 
-// Relative, of each written value in the 2-norm: float32 sums over at most some thousands of
-// numbers. An attention's error is that of its scores, which here reach 200, in an exponent. A bf16
-// value is computed in float32 and compared with the rounded exact one: the two differ only where
-// the exact number lies next to the middle of two bf16 numbers, which are 2⁻⁸ apart. What is kept
-// in float32 beside it is held to float32, but for the sums over a head's dlogits, which are bf16
-// in between.
-constexpr double tolerance = 1e-6;
-constexpr double bf16_tolerance = 2e-4;
-double tolerance_of(const OpCase& one, DType type) {
-  if (type == DType::bf16) return bf16_tolerance;
-  if (const auto* head = std::get_if<HeadLoss>(&one.op)) {
-    const DType x = one.frame[static_cast<std::size_t>(head->x)].type.dtype;
-    return x == DType::bf16 ? 1e-5 : tolerance;
-  }
-  return std::holds_alternative<AttentionGrad>(one.op) ? 1e-5 : tolerance;
-}
-
-struct Worst {
-  double error = 0;
-  std::string where = "nothing";
-};
-
-std::vector<RefValue> expected_of(const OpCase& one) {
-  std::vector<RefValue> frame = one.frame;
-  reference(one.op, frame, one.first);
-  return frame;
-}
-
 void check_cases(const std::vector<OpCase>& cases) {
   std::vector<std::vector<RefValue>> expected;
   for (const OpCase& one : cases) expected.push_back(expected_of(one));
   for (const Isa isa : available_isas()) {
-    std::map<std::string, Worst> worst;
+    std::map<std::string, WorstError> worst;
     std::vector<TestFrame> alone;  // by one thread
     for (const int threads : {1, 2, 3}) {
       CpuBackend cpu({.threads = threads, .isa = isa});
@@ -65,8 +37,7 @@ void check_cases(const std::vector<OpCase>& cases) {
           const DType type = one.frame[static_cast<std::size_t>(id)].type.dtype;
           const double error = error_of(id, result, expected[i]);
           EXPECT_LE(error, tolerance_of(one, type)) << "value " << id;
-          Worst& before = worst[fmt::format("{} {}", name_of(one.op), name_of(type))];
-          if (error >= before.error) before = {error, one.label};
+          worst[fmt::format("{} {}", name_of(one.op), name_of(type))].add(error, one.label);
         }
         alone.push_back(std::move(result));
       }
@@ -182,15 +153,15 @@ TEST(OpCases, NegativeControls) {
   // One token's row swapped with the next, one bit, one number forgotten, one written too far.
   float* row = y.data<float>() + 83 * 700;
   std::swap_ranges(row, row + 83, row + 83);
-  EXPECT_GT(worst_error(one, bad, expected), tolerance);
+  EXPECT_GT(worst_error(one, bad, expected), kernel_tolerance);
   std::swap_ranges(row, row + 83, row + 83);
-  EXPECT_LE(worst_error(one, bad, expected), tolerance);
+  EXPECT_LE(worst_error(one, bad, expected), kernel_tolerance);
   auto* bits = static_cast<std::uint32_t*>(y.raw()) + y.count() - 1;
   *bits ^= 1;
   EXPECT_FALSE(same_bits(one, good, bad));
   y.data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_GT(worst_error(one, bad, expected), tolerance);
-  EXPECT_GT(worst_error(one, untouched, expected), tolerance);
+  EXPECT_GT(worst_error(one, bad, expected), kernel_tolerance);
+  EXPECT_GT(worst_error(one, untouched, expected), kernel_tolerance);
   EXPECT_TRUE(bad.guards_hold());
   *(y.data<float>() + y.count()) = 0;
   EXPECT_FALSE(bad.guards_hold());

@@ -57,32 +57,6 @@ void for_parts(const AdamW& op, const AdamWNumbers* numbers, std::int64_t begin,
   }
 }
 
-// Whether `now` lies more than `deviations` above `count` numbers.
-bool stands_out(const double* numbers, std::int64_t count, double now, double deviations) {
-  const auto n = static_cast<double>(count);
-  double sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum += numbers[i];
-  const double mean = sum / n;
-  double squares = 0;
-  for (std::int64_t i = 0; i < count; ++i) squares += (numbers[i] - mean) * (numbers[i] - mean);
-  return now > mean + deviations * std::sqrt(squares / (n - 1));
-}
-
-// Whether a step is a spike beside those before it, which it then joins; 0, or what stands out.
-int judge(double* spikes, double loss, double norm, double deviations) {
-  const auto seen = static_cast<std::int64_t>(spikes[Spikes::count]);
-  const std::int64_t count = std::min<std::int64_t>(seen, Spikes::window);
-  int out = 0;
-  if (count >= Spikes::least) {
-    if (stands_out(spikes + Spikes::losses, count, loss, deviations)) out |= Spikes::by_loss;
-    if (stands_out(spikes + Spikes::norms, count, norm, deviations)) out |= Spikes::by_norm;
-  }
-  spikes[Spikes::losses + seen % Spikes::window] = loss;
-  spikes[Spikes::norms + seen % Spikes::window] = norm;
-  spikes[Spikes::count] = static_cast<double>(seen + 1);
-  return out;
-}
-
 void run_compact(CpuBackend& cpu, const Frame& frame, const AdamW& op, const AdamWNumbers* numbers,
                  Tiles tiles) {
   const Tensor& w = frame[op.w];
@@ -154,8 +128,9 @@ void run(CpuBackend&, const Frame& frame, const FinishStep& op) {
   const bool finite = std::isfinite(loss) && std::isfinite(norm);
   const bool clips = op.clip > 0 && norm > op.clip;
   const bool judged = op.spikes != no_value && finite;
-  const int skipped =
-      judged ? judge(frame[op.spikes].data<double>(), loss, norm, op.deviations) : 0;
+  const int skipped = judged ? judge_spike(frame[op.spikes].data<double>(), loss, norm,
+                                           op.deviations, [](double x) { return std::sqrt(x); })
+                             : 0;
   pending[Pending::lr] = control[Control::lr];
   pending[Pending::step] = control[Control::step];
   pending[Pending::scale] = (clips ? op.clip / norm : 1.0) / weight;

@@ -31,10 +31,9 @@ __device__ inline std::uint16_t round_at_random(float x, unsigned draw) {
   return static_cast<std::uint16_t>((u + added) >> 16);
 }
 
+// Of numbers that are not negative: as bits they have the same order.
 __device__ inline float warp_max(float x) {
-#pragma unroll
-  for (int other = 16; other > 0; other /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, other));
-  return x;
+  return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(x)));
 }
 
 __device__ inline std::uint8_t encode_e4m3(float x) {

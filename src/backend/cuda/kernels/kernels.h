@@ -54,10 +54,10 @@ void gelu_slope(cudaStream_t s, const float* x, Type type, bool exact, const voi
 // sees), and its row is read as row 0.
 void embed(cudaStream_t s, const std::int32_t* ids, std::int64_t tokens, std::int64_t rows,
            const void* table, void* y, std::int64_t row_bytes, int* bad);
-// `links`: 2 * tokens ints of scratch. `clear`: the table begins at zero.
+// `scratch`: 2 * (rows + tokens + 1) ints. `clear`: the table begins at zero.
 void embed_grad(cudaStream_t s, Type type, const std::int32_t* ids, std::int64_t tokens,
                 std::int64_t rows, const void* dy, float* dtable, std::int64_t width, bool clear,
-                int* links, int* bad);
+                int* scratch, int* bad);
 
 // --- norm.cu --------------------------------------------------------------------------------
 

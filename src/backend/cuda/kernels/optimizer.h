@@ -8,7 +8,8 @@
 
 namespace sluice::gpu {
 
-// norms[index] = Σ x²; parts: one double per 65,536 numbers.
+// *norm = Σ x²; parts: one double per chunk.
+constexpr std::int64_t squared_norm_chunk = 4096;
 void squared_norm(cudaStream_t s, const float* x, std::int64_t n, double* parts, double* norm);
 
 // Slots of the tables that ops/optimizer/optimizer.h describes, for device code.

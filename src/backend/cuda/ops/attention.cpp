@@ -1,4 +1,5 @@
-// Launchers of attention; kernels and their limits in kernels/attention.cu.
+// Launchers of attention: cuDNN's for what ops/attention/pieces.h says, else our own, whose kernels
+// and limits are in kernels/attention.cu.
 #include "backend/cuda/ops/ops.h"
 
 namespace sluice {
@@ -35,9 +36,68 @@ gpu::AttentionShape shape_of(const Frame& frame, const OneOp& op, const Slice& k
   return out;
 }
 
+// The library's pieces; none when it is for our own kernels.
+template <class OneOp>
+AttentionPieces pieces_for(const Frame& frame, const OneOp& op, const gpu::AttentionShape& shape,
+                           bool gradient) {
+  return pieces_of({.kernels = op.kernels,
+                    .type = frame[op.q.id].dtype(),
+                    .gradient = gradient,
+                    .cached = false,
+                    .dropped = op.dropout.rate > 0,
+                    .batch = shape.batch,
+                    .time = shape.time,
+                    .heads = shape.heads,
+                    .key_heads = shape.key_heads,
+                    .head = shape.head});
+}
+
+// What the library is asked for; without pieces when this is for our own kernels.
+LibraryAttention library_of(const Frame& frame, const Attention& op) {
+  LibraryAttention out;
+  if (frame.has(op.lengths)) return out;
+  out.shape = shape_of(frame, op, op.k);
+  out.pieces = pieces_for(frame, op, out.shape, false);
+  out.kind = frame.has(op.lse) ? CudnnKind::forward_lse : CudnnKind::forward;
+  out.q = heads_of(frame, op.q), out.k = heads_of(frame, op.k), out.v = heads_of(frame, op.v);
+  out.y = heads_of(frame, {op.y}), out.lse = data_or_null<float>(frame, op.lse);
+  out.workspace = frame.workspace;
+  return out;
+}
+
+LibraryAttention library_of(const Frame& frame, const AttentionGrad& op) {
+  LibraryAttention out;
+  out.shape = shape_of(frame, op, op.k);
+  out.pieces = pieces_for(frame, op, out.shape, true);
+  const bool any = op.kernels == AttentionKernels::unordered;
+  out.kind = any ? CudnnKind::any_gradient : CudnnKind::gradient;
+  out.q = heads_of(frame, op.q), out.k = heads_of(frame, op.k), out.v = heads_of(frame, op.v);
+  out.y = heads_of(frame, {op.y}), out.lse = frame[op.lse].data<float>();
+  out.dy = heads_of(frame, {op.dy});
+  out.dq = heads_of(frame, op.dq), out.dk = heads_of(frame, op.dk), out.dv = heads_of(frame, op.dv);
+  out.workspace = frame.workspace;
+  return out;
+}
+
+template <class OneOp>
+void prepare_library(CudaBackend& gpu, const Frame& frame, const OneOp& op) {
+  if (const LibraryAttention asked = library_of(frame, op); asked.pieces)
+    gpu.cudnn().prepare(asked);
+}
+
 }  // namespace
 
+void prepare(CudaBackend& gpu, const Frame& frame, const Attention& op) {
+  prepare_library(gpu, frame, op);
+}
+
+void prepare(CudaBackend& gpu, const Frame& frame, const AttentionGrad& op) {
+  prepare_library(gpu, frame, op);
+}
+
 void run(CudaBackend& gpu, const Frame& frame, const Attention& op) {
+  if (const LibraryAttention asked = library_of(frame, op); asked.pieces)
+    return gpu.cudnn().run(gpu.stream(), asked);
   const bool cached = frame.has(op.lengths);
   const Slice keys = cached ? Slice{op.k_cache} : op.k, values = cached ? Slice{op.v_cache} : op.v;
   gpu::AttentionShape shape = shape_of(frame, op, keys);
@@ -56,6 +116,8 @@ void run(CudaBackend& gpu, const Frame& frame, const Attention& op) {
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const AttentionGrad& op) {
+  if (const LibraryAttention asked = library_of(frame, op); asked.pieces)
+    return gpu.cudnn().run(gpu.stream(), asked);
   gpu::AttentionShape shape = shape_of(frame, op, op.k);
   shape.mask = mask_of(frame, op.dropout, op.control);
   const gpu::AttentionGradients out{

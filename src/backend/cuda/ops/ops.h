@@ -25,6 +25,10 @@ inline void* moved(const Tensor& tensor, std::int64_t numbers) {
   return static_cast<std::byte*>(tensor.raw()) + numbers * size_of(tensor.dtype());
 }
 
+// What Backend::prepare() does for an op.
+void prepare(CudaBackend& gpu, const Frame& frame, const Attention& op);
+void prepare(CudaBackend& gpu, const Frame& frame, const AttentionGrad& op);
+
 void run(CudaBackend& gpu, const Frame& frame, const Embed& op);
 void run(CudaBackend& gpu, const Frame& frame, const EmbedGrad& op);
 void run(CudaBackend& gpu, const Frame& frame, const Add& op);

@@ -44,13 +44,15 @@ void run(CudaBackend& gpu, const Frame& frame, const RestoreGradient& op) {
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const SquaredNorm& op) {
-  gpu::squared_norm(gpu.stream(), frame[op.x].data<float>(), frame[op.x].count(),
-                    reinterpret_cast<double*>(frame.workspace.data()),
-                    frame[op.norms].data<double>() + op.index);
+  const std::int64_t count = frame[op.x].count();
+  gpu::squared_norm(
+      gpu.stream(), frame[op.x].data<float>(), count,
+      gpu.scratch<double>((count + gpu::squared_norm_chunk - 1) / gpu::squared_norm_chunk),
+      frame[op.norms].data<double>() + op.index);
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const FinishStep& op) {
-  static_assert(Results::slots == 7 && Spikes::window == 128 && Spikes::least == 16);
+  static_assert(Results::slots == 7);
   gpu::finish_step(gpu.stream(), {.stats = frame[op.stats].data<double>(),
                                   .norms = frame[op.norms].data<double>(),
                                   .control = frame[op.control].data<double>(),

@@ -25,7 +25,8 @@ void run(CudaBackend& gpu, const Frame& frame, const EmbedGrad& op) {
   const std::int64_t tokens = frame[op.ids].count();
   gpu::embed_grad(gpu.stream(), type_of(frame[op.dy]), frame[op.ids].data<std::int32_t>(), tokens,
                   dtable.rows(), frame[op.dy].raw(), dtable.data<float>(), dtable.cols(),
-                  frame.first, gpu.scratch<int>(2 * tokens), gpu.bad(CudaBackend::bad_id));
+                  frame.first, gpu.scratch<int>(2 * (dtable.rows() + tokens + 1)),
+                  gpu.bad(CudaBackend::bad_id));
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const Add& op) {

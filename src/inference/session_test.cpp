@@ -117,6 +117,10 @@ TEST_F(SessionFiles, a_tokenizer_by_others_is_left_out_and_told) {
   const Session session(resolve_checkpoint(path), {.threads = 1});
   EXPECT_EQ(session.tokenizer(), nullptr);
   EXPECT_FALSE(session.without_tokenizer().empty());
+  fs::copy_file(SLUICE_SOURCE_DIR "/tests/goldens/tokenizers/hf-gpt2.json",
+                path + "/tokenizer.json", fs::copy_options::overwrite_existing);
+  EXPECT_EQ(Session(resolve_checkpoint(path), {.threads = 1}).without_tokenizer(),
+            "its tokenizer.json has 3000 ids, the model 300");
   fs::remove(path + "/tokenizer.json");
   EXPECT_EQ(Session(resolve_checkpoint(path), {.threads = 1}).tokenizer(), nullptr);
 }

@@ -51,7 +51,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sluice", default="build/release/sluice")
     parser.add_argument("--models", default=",".join(OURS))
-    parser.add_argument("--seconds", type=float, default=4, help="of steps of each candidate of Sluice")
+    parser.add_argument("--seconds", type=int, default=4, help="of steps of each candidate of Sluice")
     parser.add_argument("--updates", type=int, default=8, help="of PyTorch")
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--out", default="")

@@ -105,10 +105,9 @@ void describe(OptionTable& table, PlanConfig& c) {
            "what a step's gradients are rounded to before the update uses them (auto: float32)")
       .choices = {"auto", "float32", "bf16", "int8"};
   table
-      .add(
-          "plan.attention", &c.attention, Effect::numerics,
-          "kernels of a GPU's attention: this program's own; or cuDNN's, where they take shape and "
-          "type; unordered: faster, and with other bits each time (auto: cudnn)")
+      .add("plan.attention", &c.attention, Effect::numerics,
+           "kernels of a GPU's attention: this program's own; or cuDNN's, where they take shape "
+           "and type; unordered: faster, and with other bits each time (auto: cudnn)")
       .choices = {"auto", "own", "cudnn", "cudnn-unordered"};
 }
 

@@ -1,14 +1,16 @@
 #!/bin/sh
 # Everything that needs a GPU, on a machine that has one and nothing of ours.
 #   tools/gpu_run.sh stage BUILD FOLDER   here: programs, their libraries, texts and this script into FOLDER
-#   FOLDER/gpu_run.sh PART...             there; parts: ops beyond goldens repeats training decoding sanitize numbers repeat
-#                                        switch use speed rate
+#   FOLDER/gpu_run.sh PART...             there; parts: ops library beyond goldens repeats training decoding sanitize numbers
+#                                        repeat switch use speed rate fast (MODELS=a,b)
 # Results go to $OUT (default: results/ beside the script). Exit code 0: every part passed.
 set -eu
 
 stage() {
   mkdir -p "$2"
   cp "$0" "$(dirname "$0")/gpu_compare" "$1/test_gpu" "$1/planted_faults" "$1/sluice" "$2/"
+  cp "$(dirname "$0")"/../bench/gpu_train.py "$(dirname "$0")"/../bench/peers/common.py \
+    "$(dirname "$0")"/../bench/peers/train_step.py "$2/"
   mkdir -p "$2/tests/goldens"
   cp -R "$(dirname "$0")"/../tests/goldens/gpt* "$2/tests/goldens/"
   for program in test_gpu sluice; do
@@ -36,8 +38,10 @@ tests() {
   ./test_gpu --gtest_filter="$2" >"$OUT/$1.txt" 2>&1 || { grep -E 'Failure|FAILED' -A8 "$OUT/$1.txt" | head -80; return 1; }
   tail -"$3" "$OUT/$1.txt"
 }
-# Every op against its double loop, the bits of the CPU; the same on more than 2^31 numbers.
+# Every op against its double loop, the bits of the CPU; the same on more than 2^31 numbers (beyond).
 ops() { tests ops 'Gpu.*' 3; }
+# What libraries compute for us: attention by cuDNN, products with epilogues by cuBLASLt.
+library() { tests library 'Cudnn.*:GpuProducts.*' 3; }
 beyond() { tests beyond 'GpuBeyond.*' 3; }
 # What Transformers and PyTorch computed, in float32 and bf16.
 goldens() { tests goldens '*Golden*' 3; }
@@ -188,6 +192,11 @@ rate() {
   sluice generate --checkpoint work/speed --prompt 'It was' --max-tokens 500 --temperature 0 $GPU >/dev/null \
     2>"$OUT/rate.txt" || { cat "$OUT/rate.txt"; return 1; }
   ./gpu_compare rate work/speed "$OUT/rate.txt" 4.3
+}
+
+# Whole steps beside compiled PyTorch and the roof, in one run.
+fast() {
+  python3 gpu_train.py --sluice ./sluice ${MODELS:+--models "$MODELS"} ${FAST:-} --out "$OUT/fast.txt"
 }
 
 code=0

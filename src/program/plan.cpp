@@ -38,6 +38,27 @@ void require_not_negative(std::int64_t value, const char* key) {
   });
 }
 
+void describe_numerics(OptionTable& table, PlanConfig& c) {
+  table
+      .add("plan.precision", &c.precision, Effect::numerics,
+           "of activations and matrices; sums are float32 (auto: bf16 where the machine has it)")
+      .choices = {"auto", "float32", "bf16"};
+  table
+      .add("plan.state", &c.state, Effect::numerics,
+           "what is kept of a bf16 matrix: exact (12 bytes a weight) or compact (4) (auto: exact)")
+      .choices = {"auto", "exact", "compact"};
+  table
+      .add("plan.gradients", &c.gradients, Effect::numerics,
+           "what a step's gradients are rounded to before the update uses them (auto: float32)")
+      .choices = {"auto", "float32", "bf16", "int8"};
+  table
+      .add(
+          "plan.attention", &c.attention, Effect::numerics,
+          "kernels of a GPU's attention: this program's own; or cuDNN's, where they take shape and "
+          "type; unordered: faster, and with other bits each time (auto: cudnn)")
+      .choices = {"auto", "own", "cudnn", "cudnn-unordered"};
+}
+
 }  // namespace
 
 void describe(OptionTable& table, PlanConfig& c) {
@@ -92,23 +113,7 @@ void describe(OptionTable& table, PlanConfig& c) {
             "is too little for it)");
   table.add("plan.recompute", &c.recompute, Effect::free, "what backward makes again").choices = {
       "auto", "none", "selective", "block"};
-  table
-      .add("plan.precision", &c.precision, Effect::numerics,
-           "of activations and matrices; sums are float32 (auto: bf16 where the machine has it)")
-      .choices = {"auto", "float32", "bf16"};
-  table
-      .add("plan.state", &c.state, Effect::numerics,
-           "what is kept of a bf16 matrix: exact (12 bytes a weight) or compact (4) (auto: exact)")
-      .choices = {"auto", "exact", "compact"};
-  table
-      .add("plan.gradients", &c.gradients, Effect::numerics,
-           "what a step's gradients are rounded to before the update uses them (auto: float32)")
-      .choices = {"auto", "float32", "bf16", "int8"};
-  table
-      .add("plan.attention", &c.attention, Effect::numerics,
-           "kernels of a GPU's attention: this program's own; or cuDNN's, where they take shape "
-           "and type; unordered: faster, and with other bits each time (auto: cudnn)")
-      .choices = {"auto", "own", "cudnn", "cudnn-unordered"};
+  describe_numerics(table, c);
 }
 
 namespace {

@@ -136,6 +136,28 @@ void run(CudaBackend& gpu, const Frame& frame, const LinearGeluGrad& op) {
   });
 }
 
+namespace {
+
+gpu::Gemm weight_gradient(const Frame& frame, const LinearGradWeight& op) {
+  const Tensor &x = frame[op.x], &dy = frame[op.dy];
+  const std::int64_t in = features(x.shape()), out = features(dy.shape());
+  return {.m = op.out_in ? out : in,
+          .n = op.out_in ? in : out,
+          .k = tokens(dy.shape()),
+          .type = type_of(x),
+          .a = (op.out_in ? dy : x).raw(),
+          .lda = op.out_in ? out : in,
+          .a_transposed = true,
+          .b = (op.out_in ? x : dy).raw(),
+          .ldb = op.out_in ? in : out,
+          .c = frame[op.dw].data<float>(),
+          .ldc = op.out_in ? in : out,
+          .alpha = op.scale,
+          .beta = frame.first ? 0.0f : 1.0f};
+}
+
+}  // namespace
+
 // The library could sum dy's columns in the product's epilogue, and takes longer for both than two
 // kernels do: 128 for 91 + 18 microseconds at 768 x 2304 x 16384 on an H200; and GELU's slope with
 // a bias gradient, which it would round to bf16, 454 for 145 + 23.

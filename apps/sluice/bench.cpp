@@ -3,7 +3,6 @@
 
 #include "backend/cpu/measure.h"
 #include "command.h"
-#include "ops/attention/pieces.h"
 #include "planner/memory_report.h"
 #include "train/algorithms.h"
 #include "train/assembly.h"
@@ -90,17 +89,17 @@ void run_training(const Device& device, const Options& options, const Context& c
   if (device.is_gpu()) bench.taken = device.bytes_taken();
 }
 
-void run_roof(const Device& device, const Options& options, const Context& context, Bench& bench) {
+void run_roof(const Device& device, const Options& options, Bench& bench) {
   const std::unique_ptr<Backend> backend = device.take();
   const ProgramSet programs = assemble_training(bench.config, bench.plan, device.workers());
   const std::int64_t most = std::int64_t{1} << (device.is_gpu() ? 32 : 28);
   const std::int64_t room = std::min<std::int64_t>(device.available() / 8, most);
-  tune(*backend, programs, context);
-  const std::int64_t workspace = device.is_gpu() ? most_attention_workspace : 0;
-  Ceilings ceilings(*backend, room, device.workers(), workspace);
+  Ceilings ceilings(*backend, room, device.workers());
   const DType type = bench.plan.numerics.precision;
   const std::int64_t side = device.is_gpu() ? 8192 : 1024;
-  bench.ceiling = ceilings.rate(product_op(type, side, side, side), 0.1 * options.roof_seconds);
+  const LooseOp large = product_op(type, side, side, side);
+  ceilings.tune({large});
+  bench.ceiling = ceilings.rate(large, 0.1 * options.roof_seconds);
   bench.roof = measure_roof(ceilings, programs.named("steady"), bench.config.model, bench.plan,
                             options.roof_seconds);
 }
@@ -202,7 +201,7 @@ int run(const Options& options, Context& context) {
   bench.flops_per_token = causal_flops(bench.config.model, bench.config.batch.sequence);
   bench.peak = device.peak_flops(bf16);
   run_training(device, options, context, bench);
-  if (!options.no_roof) run_roof(device, options, context, bench);
+  if (!options.no_roof) run_roof(device, options, bench);
   if (context.json)
     write_json(json_of(bench));
   else

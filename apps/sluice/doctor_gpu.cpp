@@ -11,7 +11,8 @@ namespace {
 constexpr double system_share = 0.1;  // of the host's memory, for everything else
 
 // The description of the machine around the GPU, with what is the GPU's measured.
-Machine measured_gpu(int index, bool quick, const std::string& date, const Machine& host) {
+Machine measured_gpu(int index, bool quick, const std::string& date, const Machine& host,
+                     FoundLibrary& attention) {
   Config config;
   config.plan.device = fmt::format("cuda:{}", index);
   const Device device(config);
@@ -32,6 +33,7 @@ Machine measured_gpu(int index, bool quick, const std::string& date, const Machi
   const std::unique_ptr<Backend> backend = device.take();
   measure_gpu(*backend,
               {.quick = quick, .from = from, .taken = [&] { return device.bytes_taken(); }}, out);
+  attention = loaded_library("libcudnn.so.9", "cudnnGetVersion");
   return out;
 }
 
@@ -90,7 +92,7 @@ GpuDiagnosis diagnose_gpus(int index, bool quick, const std::string& date, const
   } catch (const Error&) {  // the findings say so
     return out;
   }
-  if (e.build.kernels) out.measured = measured_gpu(index, quick, date, host);
+  if (e.build.kernels) out.measured = measured_gpu(index, quick, date, host, out.attention);
   return out;
 }
 
@@ -100,7 +102,9 @@ std::string gpu_text(const GpuDiagnosis& gpus) {
   std::string out =
       fmt::format("{:<20}{} for CUDA {}\n", "driver", gpus.release.empty() ? "one" : gpus.release,
                   cuda_version_text(e.facts.driver));
-  for (const FoundLibrary& one : e.libraries)
+  std::vector<FoundLibrary> libraries = e.libraries;
+  if (!gpus.attention.path.empty()) libraries.push_back(gpus.attention);
+  for (const FoundLibrary& one : libraries)
     out += fmt::format("{:<20}{:<50} {}\n", "library", fmt::format("{} {}", one.file, one.version),
                        one.path.empty() ? "not found" : one.path);
   for (std::size_t i = 0; i < e.facts.gpus.size(); ++i)

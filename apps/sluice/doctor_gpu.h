@@ -13,6 +13,7 @@ namespace sluice {
 struct GpuDiagnosis {
   GpuExamined examined;
   std::string release;              // of the driver
+  FoundLibrary attention;           // that attention was measured with, if any
   std::optional<Machine> measured;  // none: no GPU can be used
 };
 

@@ -24,6 +24,7 @@ class AroundBackend : public Backend {
   bool host_sees() const override { return below_.host_sees(); }
   void then(Done done, void* with) override { below_.then(done, with); }
   void finish() override { below_.finish(); }
+  void prepare(const Op& op, const Frame& frame) override { below_.prepare(op, frame); }
   // What is recorded is seen once: who wants to see every op has nothing recorded.
   ProductTuner* tuner() override { return below_.tuner(); }
   std::int64_t stamp() override { return below_.stamp(); }

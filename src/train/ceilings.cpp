@@ -5,8 +5,10 @@
 #include <cstring>
 #include <thread>
 
+#include "backend/tuner.h"
 #include "core/dtype.h"
 #include "core/random.h"
+#include "ops/attention/pieces.h"
 
 namespace sluice {
 namespace {
@@ -15,7 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t alignment = 4096;
 constexpr std::int64_t zero_bytes = 64 << 20;
-constexpr std::int64_t least_workspace = 64 << 20;
+constexpr std::int64_t little_workspace = 64 << 20;
 
 double since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -37,7 +39,7 @@ LooseOp product_op(DType type, std::int64_t m, std::int64_t k, std::int64_t n) {
   return out;
 }
 
-LooseOp attention_op(DType type, const AttentionSizes& s, bool backward) {
+LooseOp attention_op(DType type, const AttentionSizes& s, bool backward, AttentionKernels kernels) {
   const Dim batch{Axis::batch, s.batch}, time{Axis::time, s.sequence}, heads{Axis::heads, s.heads},
       head{Axis::head, s.head};
   const Shape qkv{batch, time, {Axis::parts, 3}, heads, head}, y{batch, time, heads, head};
@@ -57,7 +59,8 @@ LooseOp attention_op(DType type, const AttentionSizes& s, bool backward) {
                            .dq = {5, 0, 3},
                            .dk = {5, 1, 3},
                            .dv = {5, 2, 3},
-                           .scale = scale};
+                           .scale = scale,
+                           .kernels = kernels};
   else
     out.op = Attention{.q = {0, 0, 3},
                        .k = {0, 1, 3},
@@ -65,19 +68,20 @@ LooseOp attention_op(DType type, const AttentionSizes& s, bool backward) {
                        .starts = 1,
                        .y = 2,
                        .lse = 3,
-                       .scale = scale};
+                       .scale = scale,
+                       .kernels = kernels};
   return out;
 }
 
-Ceilings::Ceilings(Backend& backend, std::int64_t bytes, int threads, std::int64_t workspace)
+Ceilings::Ceilings(Backend& backend, std::int64_t bytes, int threads)
     : backend_(backend),
       bytes_(aligned(bytes)),
-      room_(std::max(least_workspace, aligned(workspace))),
-      threads_(threads) {
+      threads_(threads),
+      workspace_room_(little_workspace + (backend.host_sees() ? 0 : most_attention_workspace)) {
   read_.data = backend.take(bytes_);
   written_.data = backend.take(bytes_);
   zeros_ = backend.take(zero_bytes);
-  workspace_ = backend.take(room_);
+  workspace_ = backend.take(workspace_room_);
   fill();
 }
 
@@ -106,7 +110,7 @@ std::byte* Ceilings::place(Area& area, std::int64_t bytes) {
 }
 
 bool Ceilings::fits(const LooseOp& op) const {
-  bool out = workspace_bytes(op.op, op.types, {threads_}) <= room_;
+  bool out = workspace_bytes(op.op, op.types, {threads_}) <= workspace_room_;
   for_each_operand(op.op, [&](Id id, Access) {
     const ValueType& type = op.types[static_cast<std::size_t>(id)];
     out = out && bytes_of(type) <= (is_number(type.dtype) ? bytes_ : zero_bytes);
@@ -114,7 +118,7 @@ bool Ceilings::fits(const LooseOp& op) const {
   return out;
 }
 
-void Ceilings::enqueue(const LooseOp& op) {
+Frame Ceilings::frame_of(const LooseOp& op) {
   values_.assign(op.types.size(), Tensor());
   for_each_operand(op.op, [&](Id id, Access access) {
     Tensor& value = values_[static_cast<std::size_t>(id)];
@@ -125,13 +129,22 @@ void Ceilings::enqueue(const LooseOp& op) {
       data = place(access == Access::read ? read_ : written_, bytes_of(type));
     value = Tensor(data, type.dtype, type.shape);
   });
-  backend_.run(op.op,
-               {.values = values_, .workspace = {workspace_, static_cast<std::size_t>(room_)}});
+  return {.values = values_, .workspace = {workspace_, static_cast<std::size_t>(workspace_room_)}};
+}
+
+void Ceilings::tune(const std::vector<LooseOp>& ops) {
+  ProductTuner* const tuner = backend_.tuner();
+  if (tuner == nullptr) return;
+  AlgorithmTable table = tuner->machine();
+  for (const LooseOp& one : ops)
+    for (const ProductShape& shape : tuner->products_of(one.op, frame_of(one)))
+      if (!table.products.contains(shape)) table.products[shape] = tuner->tune(shape);
+  tuner->use(table);
 }
 
 double Ceilings::run(const std::vector<LooseOp>& ops, double seconds) {
   const auto round = [&] {
-    for (const LooseOp& op : ops) enqueue(op);
+    for (const LooseOp& one : ops) backend_.run(one.op, frame_of(one));
   };
   const auto timed = [&](std::int64_t rounds) {
     const Clock::time_point begin = Clock::now();

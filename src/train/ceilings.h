@@ -23,16 +23,19 @@ LooseOp product_op(DType type, std::int64_t m, std::int64_t k, std::int64_t n);
 struct AttentionSizes {
   std::int64_t batch = 1, heads = 1, sequence = 1, head = 64;
 };
-LooseOp attention_op(DType type, const AttentionSizes& sizes, bool backward);
+LooseOp attention_op(DType type, const AttentionSizes& sizes, bool backward,
+                     AttentionKernels kernels = AttentionKernels::own);
 
 class Ceilings {
  public:
-  // `bytes` of the device for what ops read, and as many for what they write, and what they may want
-  // beside that. `threads`: of a CPU.
-  Ceilings(Backend& backend, std::int64_t bytes, int threads = 1, std::int64_t workspace = 0);
+  // `bytes` of the device for what ops read, and as many for what they write. `threads`: of a CPU.
+  Ceilings(Backend& backend, std::int64_t bytes, int threads = 1);
 
   // Whether there is room for the op's operands.
   bool fits(const LooseOp& op) const;
+  // Where a library runs products: the algorithms of these are measured, and taken from here on. A
+  // product of another call before is not remembered. REQUIRES: all fit.
+  void tune(const std::vector<LooseOp>& ops);
   // Seconds of all ops of the list, one after the other: the mean over as many rounds as fill about
   // `seconds` after a first one. Operands come from ever other places, so that no cache has them.
   // REQUIRES: all fit.
@@ -50,15 +53,16 @@ class Ceilings {
     std::int64_t next = 0;
   };
   std::byte* place(Area& area, std::int64_t bytes);
-  void enqueue(const LooseOp& op);
+  Frame frame_of(const LooseOp& op);
   void fill();
 
   Backend& backend_;
-  std::int64_t bytes_, room_;
+  std::int64_t bytes_;
   int threads_;
   Area read_, written_;
   std::byte* zeros_ = nullptr;  // for what are no numbers
   std::byte* workspace_ = nullptr;
+  std::int64_t workspace_room_;
   std::vector<Tensor> values_;
 };
 

@@ -198,9 +198,13 @@ std::optional<PlanChange> streaming_change(const Config& config, const Plan& pla
   if (config.plan.homes != "auto" || config.plan.device_memory > 0 || config.plan.host_memory > 0)
     return std::nullopt;
   if (counted.gpu()) {  // the host's memory is another
-    const std::int64_t budget = available - counted.rest;
-    if (budget < least_bytes(config, plan, counted.threads).device) return std::nullopt;
-    return PlanChange{{{"plan.device_memory", fmt::format("{}", budget)}}, false};
+    const std::int64_t budget = available - counted.rest, of_host = counted.host - 2 * process;
+    const TierBytes least = least_bytes(config, plan, counted.threads);
+    if (budget < least.device) return std::nullopt;
+    PlanChange out{{{"plan.device_memory", fmt::format("{}", budget)}}, false};
+    if (least.host > of_host && of_host > 0)  // the rest on disk
+      out.settings.push_back({"plan.host_memory", fmt::format("{}", of_host)});
+    return out;
   }
   Config smallest = config;
   smallest.plan.host_memory = 1;

@@ -25,6 +25,18 @@ constexpr AttentionSizes attentions[] = {
 
 constexpr std::int64_t link_bytes = std::int64_t{512} << 20;
 
+// cuDNN's, as runs take it, where it can be loaded.
+AttentionKernels attention_kernels(Ceilings& ceilings) {
+  try {
+    (void)ceilings.rate(
+        attention_op(DType::bf16, {1, 2, 128, 64}, false, AttentionKernels::library), 0);
+    return AttentionKernels::library;
+  } catch (const Error& e) {
+    if (e.code() != Exit::usage) throw;
+    return AttentionKernels::own;
+  }
+}
+
 // How much slower a product is beside copies both ways, and what those reach.
 void measure_beside(Backend& backend, Ceilings& ceilings, double seconds, const std::string& from,
                     Machine& machine) {
@@ -64,17 +76,25 @@ void measure_gpu(Backend& backend, const GpuMeasuring& how, Machine& machine) {
   const std::int64_t before = how.taken();
   Ceilings ceilings(backend, room);
   const std::int64_t took = how.taken() - before;
+  std::vector<Product> measurable;
+  std::vector<LooseOp> ops;
   for (const Product& p : products) {
-    if (how.quick && !p.quick) continue;
-    const LooseOp op = product_op(DType::bf16, p.m, p.k, p.n);
-    if (ceilings.fits(op))
-      machine.gemm.push_back({p.m, p.k, p.n, "bf16", measured(ceilings.rate(op, share))});
+    LooseOp op = product_op(DType::bf16, p.m, p.k, p.n);
+    if ((how.quick && !p.quick) || !ceilings.fits(op)) continue;
+    measurable.push_back(p);
+    ops.push_back(std::move(op));
+  }
+  ceilings.tune(ops);
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    const Product& p = measurable[i];
+    machine.gemm.push_back({p.m, p.k, p.n, "bf16", measured(ceilings.rate(ops[i], share))});
   }
   const LooseOp plain = product_op(DType::f32, 4096, 4096, 4096);
   machine.gemm.push_back({4096, 4096, 4096, "float32", measured(ceilings.rate(plain, share))});
+  const AttentionKernels kernels = attention_kernels(ceilings);
   for (const AttentionSizes& one : attentions)
     for (const bool backward : {false, true}) {
-      const LooseOp op = attention_op(DType::bf16, one, backward);
+      const LooseOp op = attention_op(DType::bf16, one, backward, kernels);
       if (!ceilings.fits(op)) continue;
       machine.attention.push_back({one.head, one.sequence, backward ? "backward" : "forward",
                                    measured(ceilings.rate(op, share))});

@@ -160,6 +160,7 @@ Roof measure_roof(Ceilings& ceilings, const Program& steady, const ModelConfig& 
     need(op);
     out.product_flops += cost(op.op, op.types).flops;
   }
+  ceilings.tune(products);
   out.products = ceilings.run(products, seconds);
   out.measured = seconds;
   for (const Repeated& one : attentions) {

@@ -48,15 +48,26 @@ CudaBuild cuda_build() {
 
 std::span<const NeededLibrary> needed_libraries() { return libraries_of_a_run; }
 
-FoundLibrary find_library(const NeededLibrary& library) {
-  FoundLibrary out{library.file, {}, 0};
-  void* const handle = load_library(library.file);
+namespace {
+
+FoundLibrary found_library(void* handle, const char* file, const char* version) {
+  FoundLibrary out{file, {}, 0};
   if (handle == nullptr) return out;
   link_map* map = nullptr;
-  out.path = ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 ? map->l_name : library.file;
-  if (const auto version = reinterpret_cast<std::size_t (*)()>(::dlsym(handle, library.version)))
-    out.version = version();
+  out.path = ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 ? map->l_name : file;
+  if (const auto get = reinterpret_cast<std::size_t (*)()>(::dlsym(handle, version)))
+    out.version = get();
   return out;
+}
+
+}  // namespace
+
+FoundLibrary find_library(const NeededLibrary& library) {
+  return found_library(load_library(library.file), library.file, library.version);
+}
+
+FoundLibrary loaded_library(const char* file, const char* version) {
+  return found_library(::dlopen(file, RTLD_LAZY | RTLD_NOLOAD), file, version);
 }
 
 bool runs_on(const CudaBuild& build, const GpuFacts& gpu) {

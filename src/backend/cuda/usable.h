@@ -38,6 +38,9 @@ struct FoundLibrary {
 // Loads it, and leaves it loaded.
 FoundLibrary find_library(const NeededLibrary& library);
 
+// A library that this program has loaded; path empty: it has not.
+FoundLibrary loaded_library(const char* file, const char* version);
+
 // Exit::usage, `where` being plan.device: no driver or one too old, no such GPU, one that the
 // kernels were not built for. A program without kernels passes here: make_cuda() refuses it.
 void require_gpu(const CudaFacts& facts, const CudaBuild& build, int index);

@@ -23,9 +23,9 @@ struct WeightPlacement {
 // Of `plan`, homes, slots and the tiers' budgets count; homes of gradients and optimizer state are
 // of no meaning here. Under a budget as few weights stream as do, through three slots or two (four
 // or two, where blocks are cut), and under one of the host as few of them from disk, unless `plan`
-// says which. Whether blocks are cut is up to who makes `spec`. Errors, `where` being the key alone:
-// Exit::memory (Exit::disk) when nothing fits, with the least that would; Exit::usage for homes of
-// another model.
+// says which. Whether blocks are cut is up to who makes `spec`. Errors, `where` being the key
+// alone: Exit::memory (Exit::disk) when nothing fits, with the least that would; Exit::usage for
+// homes of another model.
 WeightPlacement place_weights(ProgramSpec spec, const PlanConfig& plan);
 
 // The least bytes of the device that the programs of `spec` can do with under `plan`.

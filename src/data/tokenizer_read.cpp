@@ -52,8 +52,13 @@ void BpeReader::add_named(const std::string& part, const std::string& name, std:
           [&] { return refused_tokenizer(path_, part, "tokens that are not empty", "\"\""); });
   take_id(part, id, name);
   std::optional<std::string> bytes = bytes_of_symbols(name);
-  if (!bytes) out_.literal.emplace(static_cast<std::int32_t>(id), name);
-  out_.tokens[static_cast<std::size_t>(id)] = bytes ? std::move(*bytes) : name;
+  std::string& token = out_.tokens[static_cast<std::size_t>(id)];
+  if (bytes) {
+    token = std::move(*bytes);
+  } else {
+    token = name;
+    out_.literal.emplace(static_cast<std::int32_t>(id), name);
+  }
   ids_.emplace(name, static_cast<std::int32_t>(id));
 }
 

@@ -95,7 +95,7 @@ Placement within_device(const Config& config, const Plan& plan, Sizes& sizes, Bl
 
 // The same within the budgets of all three tiers.
 Placement within_budgets(const Config& config, const Plan& plan, Sizes& sizes, Blobs blobs) {
-  const Placement placement = within_host(config, sizes, within_device(config, plan, sizes, blobs));
+  Placement placement = within_host(config, sizes, within_device(config, plan, sizes, blobs));
   const TierBytes bytes = sizes.of(placement);
   require_room(budget_of(config, "plan.host_memory", config.plan.host_memory), Exit::memory,
                "what streams needs", "host memory", bytes.host);

@@ -115,7 +115,7 @@ Plan fastest(const Config& config, const Plan& plan, const Machine& machine, int
   if (!best) return placed(config, plan, threads, 0);  // which says why none does
   // All that fit are the first few of their kind, and those may have been too much for the host.
   try {
-    const Plan first = placed(config, plan, threads, 0);
+    Plan first = placed(config, plan, threads, 0);
     if (steps.seconds(first) < least) return first;
   } catch (const BudgetError&) {  // then what was found is all there is
   }

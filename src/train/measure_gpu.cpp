@@ -24,6 +24,7 @@ constexpr AttentionSizes attentions[] = {
     {64, 12, 1024, 64}, {16, 12, 2048, 64}, {8, 32, 2048, 128}, {8, 16, 2048, 256}};
 
 constexpr std::int64_t link_bytes = std::int64_t{512} << 20;
+constexpr std::int64_t piece = link_bytes / 4;  // of the copies beside a product
 
 // cuDNN's, as runs take it, where it can be loaded.
 AttentionKernels attention_kernels(Ceilings& ceilings) {
@@ -42,16 +43,16 @@ void measure_beside(Backend& backend, Ceilings& ceilings, double seconds, const 
                     Machine& machine) {
   const LooseOp op = product_op(DType::bf16, 8192, 8192, 8192);
   const double alone = ceilings.rate(op, seconds / 2);
-  std::byte* const device[2] = {backend.take(link_bytes / 4), backend.take(link_bytes / 4)};
-  std::byte* const host[2] = {backend.take_host(link_bytes / 4), backend.take_host(link_bytes / 4)};
+  std::byte* const device[2] = {backend.take(piece), backend.take(piece)};
+  std::byte* const host[2] = {backend.take_host(piece), backend.take_host(piece)};
   std::atomic<bool> stop = false;
   std::atomic<std::int64_t> copies = 0;
   const auto copying = [&](bool in) {
     while (!stop) {
       if (in)
-        backend.copy_in(device[0], host[0], link_bytes / 4);
+        backend.copy_in(device[0], host[0], piece);
       else
-        backend.copy_out(host[1], device[1], link_bytes / 4);
+        backend.copy_out(host[1], device[1], piece);
       ++copies;
     }
   };
@@ -59,7 +60,7 @@ void measure_beside(Backend& backend, Ceilings& ceilings, double seconds, const 
   const auto begin = std::chrono::steady_clock::now();
   const double beside = ceilings.rate(op, seconds / 2);
   const double copied =
-      static_cast<double>(copies * (link_bytes / 4)) /
+      static_cast<double>(copies * piece) /
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   stop = true;
   in.join(), out.join();
@@ -103,7 +104,7 @@ void measure_gpu(Backend& backend, const GpuMeasuring& how, Machine& machine) {
   machine.launch = measured(ceilings.launch());
   // All that was needed so far is loaded.
   machine.device_reserved = measured(static_cast<double>(how.taken() - took));
-  const LinkRates link = measure_link(backend, how.quick ? link_bytes / 4 : link_bytes, 3 * share);
+  const LinkRates link = measure_link(backend, how.quick ? piece : link_bytes, 3 * share);
   machine.host_in = measured(link.in), machine.host_out = measured(link.out);
   machine.host_both = measured(link.both);
   measure_beside(backend, ceilings, 2 * share, how.from, machine);

@@ -95,8 +95,10 @@ TEST_F(StreamedUse, BudgetsChangeNoNumbers) {
             run("sluice eval --data corpus-val")["loss"]);
 }
 
+class StreamedUseSlow : public StreamedUse {};
+
 // Validation and samples of a run in its least budget, whose plan counts what they take.
-TEST_F(StreamedUse, TrainingShowsTheSameOfItself) {
+TEST_F(StreamedUseSlow, TrainingShowsTheSameOfItself) {
   const std::string options =
       std::string(six_blocks) + "--run.sample_every=3 --run.sample_prompt=Gate --run.poison=true ";
   const Json plan = json_of(tiny_->run("sluice plan tiny.toml --json " + options));

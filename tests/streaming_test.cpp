@@ -140,7 +140,7 @@ TEST(StreamingSlow, ChangesNoBitsOfExact) {
 TEST(StreamingSlow, ChangesNoBitsOfCompactAndInt8) {
   expect_same_bits(StateFormat::compact, GradientFormat::int8, "gptj", false);
 }
-TEST(StreamingSlow, ChangesNoBitsOfBf16Gradients) {
+TEST(StreamingAll, ChangesNoBitsOfBf16Gradients) {
   expect_same_bits(StateFormat::exact, GradientFormat::bf16, "gptj", false);
   expect_same_bits(StateFormat::compact, GradientFormat::bf16, "gpt2", false);
 }

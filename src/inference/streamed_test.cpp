@@ -123,7 +123,7 @@ Outcome outcome_of(const std::string& family, ProgramSet programs, std::uint64_t
   return out;
 }
 
-TEST(Streamed, WeightsChangeNoBits) {
+TEST(StreamedSlow, WeightsChangeNoBits) {
   for (const auto& [family, precision] :
        {std::pair{"gpt2", DType::f32}, {"gptj", DType::bf16}, {"gpt2", DType::bf16}}) {
     const ProgramSpec spec = spec_of(family, precision);

@@ -240,14 +240,108 @@ __device__ inline void put_into(unsigned block, WideSum* to, const WideSum& x) {
 #endif
 }
 
-// A row's part that lies in a block's shared memory; all numbers are fours, counted from the
-// part's first. `left`: those from this thread's first on.
+// A row's part that lies in a block's shared memory; numbers of places are fours, counted from the
+// part's first.
 struct RowPart {
   float4* row;
-  int count, left;
+  int left;   // fours from this thread's first on
+  int begin;  // this thread's first logit in the row
+  int vocab;
+  const float* bias;
+  bool patched;  // there are numbers to be added to, or beyond the vocabulary
+
   __device__ bool has(int place) const { return place * part_threads < left; }
   __device__ float4& at(int place) const { return row[place * part_threads + threadIdx.x]; }
+  // `from`: where this thread's first logit of the row lies.
+  __device__ void ask(const float* from, int place) const {
+    copy_16(reinterpret_cast<bfloat*>(&at(place)),
+            reinterpret_cast<const bfloat*>(from + place * part_threads * 4), 16);
+  }
+  __device__ void patch(int place) const {
+    const int v = begin + place * part_threads * 4;
+    if (bias == nullptr && v + 3 < vocab) return;
+    float4& x = at(place);
+    const auto number = [&](float logit, int j) {
+      if (v + j >= vocab) return -INFINITY;
+      return bias == nullptr ? logit : logit + bias[v + j];
+    };
+    x = make_float4(number(x.x, 0), number(x.y, 1), number(x.z, 2), number(x.w, 3));
+  }
+  template <class T>
+  __device__ void add_to(PowerSum<T>& sum, int group) const {
+    const int place = group * part_each;
+    if (patched) {
+#pragma unroll
+      for (int k = 0; k < part_each; ++k)
+        if (has(place + k)) patch(place + k);
+    }
+    if (has(place + part_each - 1)) {
+      float4 x[part_each];
+#pragma unroll
+      for (int k = 0; k < part_each; ++k) x[k] = at(place + k);
+      sum.add(x);
+    } else {
+#pragma unroll
+      for (int k = 0; k < part_each - 1; ++k)
+        if (has(place + k)) sum.add({at(place + k)});
+    }
+  }
+  // As its numbers arrive.
+  template <class T>
+  __device__ PowerSum<T> sum() const {
+    PowerSum<T> out;
+    await_copies<3>(), add_to(out, 0);
+    await_copies<2>(), add_to(out, 1);
+    await_copies<1>(), add_to(out, 2);
+    await_copies<0>(), add_to(out, 3);
+    return out;
+  }
+  // The dlogits, factor e^(x - base), null: none; where `next` is not null, each place is asked
+  // for again there.
+  template <class T>
+  __device__ void write(T* dlogits, float factor, float base, bool counts,
+                        const float* next) const {
+#pragma unroll
+    for (int group = 0; group < part_groups; ++group) {
+#pragma unroll
+      for (int k = 0; k < part_each; ++k) {
+        const int place = group * part_each + k;
+        if (!has(place)) continue;
+        if (dlogits != nullptr) {
+          const float4 x = at(place);
+          const auto slope = [&](float number) {
+            return counts ? factor * Power<T>::of(number, base) : 0.0f;
+          };
+          put(dlogits + place * part_threads * 4,
+              make_float4(slope(x.x), slope(x.y), slope(x.z), slope(x.w)));
+        }
+        if (next != nullptr) ask(next, place);
+      }
+      end_copies();
+    }
+  }
 };
+
+// The sum of a cluster's blocks, the same bits in every thread; sums: room for all their warps'.
+template <class T>
+__device__ inline WideSum joined_in_cluster(const PowerSum<T>& own, WideSum* sums, int rank,
+                                            int parts) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const WideSum of_warp = joined_in_warp<T>({own.base, static_cast<double>(own.sum)});
+  if (lane < parts) put_into(static_cast<unsigned>(lane), sums + rank * part_warps + warp, of_warp);
+  meet();
+  WideSum all{-INFINITY, 0};
+  if (lane < parts * part_warps) all = sums[lane];
+  if (lane + 32 < parts * part_warps) {
+    const WideSum more = sums[lane + 32];
+    const float base = fmaxf(all.base, more.base);
+    const auto scaled = [&](const WideSum& x) {
+      return x.sum == 0 ? 0.0 : x.sum * Power<T>::between(x.base, base);
+    };
+    all = {base, scaled(all) + scaled(more)};
+  }
+  return joined_in_warp<T>(all);
+}
 
 // grid: `parts` blocks for each row in flight, which are a cluster; part: fours of a part.
 template <class T>
@@ -256,37 +350,21 @@ __global__ void __launch_bounds__(part_threads, 4)
   extern __shared__ float4 row[];
   // In turns for two rows: when a sum of the next but one row arrives, all have met since.
   __shared__ WideSum sums[2][most_parts * part_warps];
-  const int rank = static_cast<int>(blockIdx.x) % parts, warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
+  const int rank = static_cast<int>(blockIdx.x) % parts, thread = static_cast<int>(threadIdx.x);
   const int fours = static_cast<int>((c.rows + 3) / 4), vocab = static_cast<int>(c.vocab);
-  const int first = rank * part, count = min(part, fours - first);
-  const RowPart mine{row, count, count - static_cast<int>(threadIdx.x)};
+  const int first = rank * part, count = min(part, fours - first), begin = (first + thread) * 4;
+  const RowPart mine{row,   count - thread, begin,
+                     vocab, c.bias,         c.bias != nullptr || (first + count) * 4 > vocab};
   const int rows_at_once = static_cast<int>(gridDim.x) / parts;
   const std::int64_t next = static_cast<std::int64_t>(rows_at_once) * c.line;
-  const int begin = (first + static_cast<int>(threadIdx.x)) * 4;  // this thread's first logit
-  // Numbers that are to be added to, or are beyond the vocabulary.
-  const bool patched = c.bias != nullptr || (first + count) * 4 > vocab;
-  const auto patch = [&](int place) {
-    const int v = begin + place * part_threads * 4;
-    if (c.bias == nullptr && v + 3 < vocab) return;
-    float4& x = mine.at(place);
-    const auto number = [&](float logit, int j) {
-      if (v + j >= vocab) return -INFINITY;
-      return c.bias == nullptr ? logit : logit + c.bias[v + j];
-    };
-    x = make_float4(number(x.x, 0), number(x.y, 1), number(x.z, 2), number(x.w, 3));
-  };
   int token = static_cast<int>(blockIdx.x) / parts;
   float* logits = c.logits + token * c.line + begin;
-  const auto ask = [&](const float* from, int place) {
-    copy_16(reinterpret_cast<bfloat*>(&mine.at(place)),
-            reinterpret_cast<const bfloat*>(from + place * part_threads * 4), 16);
-  };
 #pragma unroll
   for (int group = 0; group < part_groups; ++group) {
 #pragma unroll
     for (int k = 0; k < part_each; ++k)
-      if (token < c.tokens && mine.has(group * part_each + k)) ask(logits, group * part_each + k);
+      if (token < c.tokens && mine.has(group * part_each + k))
+        mine.ask(logits, group * part_each + k);
     end_copies();
   }
   meet();  // all blocks of the cluster are there before anybody writes to them
@@ -294,75 +372,22 @@ __global__ void __launch_bounds__(part_threads, 4)
     const float weight = c.weights[token];
     const std::int32_t target = c.targets[token];
     const bool counts = weight != 0 && 0 <= target && target < vocab;
-    PowerSum<T> own;
-    const auto add = [&](int group) {
-      const int place = group * part_each;
-      if (patched) {
-#pragma unroll
-        for (int k = 0; k < part_each; ++k)
-          if (mine.has(place + k)) patch(place + k);
-      }
-      if (mine.has(place + part_each - 1)) {
-        float4 x[part_each];
-#pragma unroll
-        for (int k = 0; k < part_each; ++k) x[k] = mine.at(place + k);
-        own.add(x);
-      } else {
-#pragma unroll
-        for (int k = 0; k < part_each - 1; ++k)
-          if (mine.has(place + k)) own.add({mine.at(place + k)});
-      }
-    };
-    await_copies<3>(), add(0);
-    await_copies<2>(), add(1);
-    await_copies<1>(), add(2);
-    await_copies<0>(), add(3);
+    const PowerSum<T> own = mine.sum<T>();
     // Who has the target's logit.
     const int place = (target - begin) / (part_threads * 4), beside = (target - begin) % 4;
     const bool owns = counts && target >= begin && mine.has(place) &&
                       begin + place * part_threads * 4 + beside == target;
     const float logit = owns ? reinterpret_cast<const float*>(&mine.at(place))[beside] : 0.0f;
-    const WideSum of_warp = joined_in_warp<T>({own.base, static_cast<double>(own.sum)});
-    if (lane < parts)
-      put_into(static_cast<unsigned>(lane), &sums[turn][rank * part_warps + warp], of_warp);
-    meet();
-    WideSum all{-INFINITY, 0};
-    if (lane < parts * part_warps) all = sums[turn][lane];
-    if (lane + 32 < parts * part_warps) {
-      const WideSum more = sums[turn][lane + 32];
-      const float base = fmaxf(all.base, more.base);
-      const auto scaled = [&](const WideSum& x) {
-        return x.sum == 0 ? 0.0 : x.sum * Power<T>::between(x.base, base);
-      };
-      all = {base, scaled(all) + scaled(more)};
-    }
-    all = joined_in_warp<T>(all);
-    const float factor = weight / static_cast<float>(all.sum), base = all.base;
-    T* const dlogits = reinterpret_cast<T*>(logits - begin) + begin;
-    const bool more = token + rows_at_once < c.tokens;
-#pragma unroll
-    for (int group = 0; group < part_groups; ++group) {
-#pragma unroll
-      for (int k = 0; k < part_each; ++k) {
-        const int at = group * part_each + k;
-        if (!mine.has(at)) continue;
-        if (c.gradient) {
-          const float4 x = mine.at(at);
-          const auto slope = [&](float number) {
-            return counts ? factor * Power<T>::of(number, base) : 0.0f;
-          };
-          put(dlogits + at * part_threads * 4,
-              make_float4(slope(x.x), slope(x.y), slope(x.z), slope(x.w)));
-        }
-        if (more) ask(logits + next, at);
-      }
-      end_copies();
-    }
+    const WideSum all = joined_in_cluster(own, sums[turn], rank, parts);
+    const float factor = weight / static_cast<float>(all.sum);
+    T* const dlogits = reinterpret_cast<T*>(logits - begin);
+    mine.write(c.gradient ? dlogits + begin : nullptr, factor, all.base, counts,
+               token + rows_at_once < c.tokens ? logits + next : nullptr);
     if (owns) {  // over what it wrote itself
-      if (c.gradient) store(dlogits - begin + target, factor * Power<T>::of(logit, base) - weight);
-      c.nll[token] = Power<T>::natural(base) + log(all.sum) - static_cast<double>(logit);
+      if (c.gradient) store(dlogits + target, factor * Power<T>::of(logit, all.base) - weight);
+      c.nll[token] = Power<T>::natural(all.base) + log(all.sum) - static_cast<double>(logit);
     }
-    if (!counts && rank == 0 && threadIdx.x == 0) {
+    if (!counts && rank == 0 && thread == 0) {
       c.nll[token] = 0;
       if (weight != 0) *bad = token + 1;
     }

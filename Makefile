@@ -1,10 +1,12 @@
 # The targets of the README; CMake and Ninja do the work. `./run TARGET` first installs what a target lacks.
 # Variables one may set: JOBS, ASAN_TESTS, ASAN_TESTS_ALL, TSAN_TESTS (test programs to build and run under sanitizers),
-# SLUICE_CUDA (kernels for GPUs: auto, where there is an nvcc; on; off).
+# SLUICE_CUDA (kernels for GPUs: auto, where there is an nvcc; on; off), CUDA_ARCHITECTURES (of the program's kernels).
 
 JOBS ?= $(shell nproc)
 SETUP_SECONDS ?= 0
 SLUICE_CUDA ?= auto
+# Machine code of 8.0, which later 8.x run, and of 9.0, with PTX for what comes after it. Tests have 9.0 alone.
+CUDA_ARCHITECTURES ?= 80-real;90
 # In `make test` the rooms that read what others wrote, or that deal in addresses; in `make test-all` the others too.
 ASAN_TESTS ?= core data program executor checkpoint backend
 ASAN_TESTS_ALL ?= ops graph models parallel planner optim inference train
@@ -45,7 +47,7 @@ build: configure
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet
 
 configure:
-	@$(CONFIGURE) -B $(RELEASE) -DCMAKE_BUILD_TYPE=Release -DSLUICE_TESTS=OFF
+	@$(CONFIGURE) -B $(RELEASE) -DCMAKE_BUILD_TYPE=Release -DSLUICE_TESTS=OFF '-DSLUICE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)'
 
 demo: BEGAN := $(shell date +%s)
 demo: austen build

@@ -262,6 +262,10 @@ void norms(Bench& b, const Model& m, DType type) {
   b.time(what,
          LayerNormGradInput{.x = x, .gain = gain, .mean = mean, .rstd = rstd, .dy = dy, .dx = y},
          3 * size * all);
+  b.time(std::string(what) + ", plus",
+         LayerNormGradInput{
+             .x = x, .gain = gain, .mean = mean, .rstd = rstd, .dy = dy, .dx = y, .plus = sum},
+         4 * size * all);
   b.time(what,
          LayerNormGradWeight{
              .x = x, .mean = mean, .rstd = rstd, .dy = dy, .dgain = dgain, .dbias = dbias},

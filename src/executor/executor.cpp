@@ -567,8 +567,7 @@ Tensor Executor::tensor(int layer, std::string_view value, Access access) const 
   const ValueType& type = graph[graph.require_value(value)].type;
   const ProgramSet::Home home = s.set->home(layer, value);
   if (s.mirror != nullptr && home.tier == Tier::device)
-    return {s.mirror->see(layer, home.offset, value_bytes(type), access != Access::read),
-            type.dtype, type.shape};
+    return {s.mirror->see(layer, home.offset, value_bytes(type), access), type.dtype, type.shape};
   if (home.tier != Tier::disk || s.arena == nullptr)
     return {s.arena == nullptr ? nullptr : s.at(home.offset), type.dtype, type.shape};
   Window& window = s.windows[static_cast<std::size_t>(home.kind)];
@@ -584,8 +583,7 @@ Tensor Executor::global(const std::string& name, DType dtype, const Shape& shape
   const std::int64_t offset = s.set->global_offset(name);
   Tensor out{s.arena + offset, dtype, shape};
   if (s.mirror == nullptr) return out;
-  return {s.mirror->see(Mirror::no_layer, offset, out.bytes(), access != Access::read), dtype,
-          shape};
+  return {s.mirror->see(Mirror::no_layer, offset, out.bytes(), access), dtype, shape};
 }
 
 }  // namespace sluice

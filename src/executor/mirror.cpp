@@ -28,17 +28,20 @@ std::byte* Mirror::reserve() const {
                                 std::strerror(errno),
                                 {}});
   });
+  // Fewer faults when gigabytes of weights come; where there are no huge pages, small ones do.
+  (void)::madvise(data, static_cast<std::size_t>(bytes_), MADV_HUGEPAGE);
   return static_cast<std::byte*>(data);
 }
 
-std::byte* Mirror::see(int layer, std::int64_t offset, std::int64_t bytes, bool changes) {
+std::byte* Mirror::see(int layer, std::int64_t offset, std::int64_t bytes, Access access) {
+  const bool changes = access != Access::read;
   std::vector<Seen>& seen = of(layer).seen;
   const auto before = std::find_if(seen.begin(), seen.end(), [&](const Seen& one) {
     return one.offset == offset && one.bytes == bytes;
   });
   // A table that belongs to no layer may be read while a run goes on, so it is read again.
   const bool known = before != seen.end();
-  if (!known || (layer == no_layer && !before->changes))
+  if (access != Access::write && (!known || (layer == no_layer && !before->changes)))
     backend_.copy_out(copies_ + offset, arena_ + offset, bytes);
   if (known)
     before->changes |= changes;

@@ -23,8 +23,9 @@ class Mirror {
 
   // Bytes [offset, offset + bytes) of the arena, as they were when they were first asked for since
   // the last close(); what belongs to no layer as it is now, unless it was asked for to be changed.
-  // `changes`: they may be written to.
-  std::byte* see(int layer, std::int64_t offset, std::int64_t bytes, bool changes);
+  // Unless `access` is read, they may be written to; where it is write, all of them will be, and
+  // they are not what they were.
+  std::byte* see(int layer, std::int64_t offset, std::int64_t bytes, Access access);
   void close();
   // Room for the same offset in a second stretch, for who looks on while a run goes on.
   std::byte* observed(std::int64_t offset);

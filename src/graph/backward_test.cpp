@@ -152,6 +152,26 @@ TEST(Fusion, a_norm_of_something_else_stays) {
   EXPECT_EQ(names_of(fuse(g.take().forward)), (Names{"add", "layer_norm", "add"}));
 }
 
+// x + f(norm(x)): the gradient of x is that of the sum plus the norm's.
+TEST(Fusion, a_norms_gradient_and_what_it_is_added_to_become_one) {
+  Builder g(LayerKind::block, {2, 3}, standard_parametrization());
+  const Id x = g.carry(8);
+  g.result(g.add("out", x, to_width(g, g.layer_norm("ln", x, 1e-3), "fc")));
+  LayerGraph graph = g.take();
+  derive_backward(graph);
+  const std::vector<Op>& made = graph.input_grad;
+  const std::vector<Op> fused = fuse(made, graph.weight_grad);
+  EXPECT_EQ(names_of(made), (Names{"linear_grad_input", "layer_norm_grad_input", "add"}));
+  ASSERT_EQ(names_of(fused), (Names{"linear_grad_input", "layer_norm_grad_input"}));
+  const auto& one = std::get<LayerNormGradInput>(fused[1]);
+  EXPECT_EQ(one.plus, graph.d_carry_out);
+  EXPECT_EQ(one.dx, graph.d_carry_in);
+  check(fused[1], graph.types());
+  // Not where somebody else reads what the norm's gradient was.
+  const Op reader = Scale{std::get<LayerNormGradInput>(made[1]).dx, graph.d_carry_in, 1};
+  EXPECT_EQ(fuse(made, {&reader, 1}).size(), 3u);
+}
+
 TEST(Builder, names_are_unique) {
   Builder g(LayerKind::block, {1, 2}, standard_parametrization());
   const Id x = g.carry(8);

@@ -51,6 +51,22 @@ std::optional<Op> linear_gelu_grad(const Op& first, const Op& second) {
                         .packed = linear->packed};
 }
 
+std::optional<Op> norm_grad_add(const Op& first, const Op& second) {
+  const auto* norm = std::get_if<LayerNormGradInput>(&first);
+  const auto* add = std::get_if<Add>(&second);
+  if (norm == nullptr || add == nullptr || norm->plus != no_value) return {};
+  if (add->b != norm->dx || add->a == norm->dx || add->scale_b != 1) return {};
+  LayerNormGradInput both = *norm;
+  both.plus = add->a, both.dx = add->y;
+  return both;
+}
+
+// The value that `first` makes and a fusion of these two would not.
+Id between(const Op& first) {
+  if (const auto* norm = std::get_if<LayerNormGradInput>(&first)) return norm->dx;
+  return std::get<LinearGradInput>(first).dx;
+}
+
 }  // namespace
 
 std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later) {
@@ -58,9 +74,10 @@ std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later) {
     if (auto one = residual_norm(first, second)) return one;
     if (auto one = linear_gelu(first, second)) return one;
     auto one = linear_gelu_grad(first, second);
+    if (!one) one = norm_grad_add(first, second);
     if (!one) return {};
-    const Id between = std::get<GeluGrad>(second).dy;
-    return readers(ops, between) == 1 && readers(later, between) == 0 ? one : std::nullopt;
+    const Id lost = between(first);
+    return readers(ops, lost) == 1 && readers(later, lost) == 0 ? one : std::nullopt;
   };
   std::vector<Op> out;
   for (std::size_t i = 0; i < ops.size(); ++i) {
@@ -72,7 +89,7 @@ std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later) {
 }
 
 std::string fusion_set(bool epilogues, bool gelu_in_product) {
-  std::string out = "residual_norm linear_gelu linear_gelu_grad";
+  std::string out = "residual_norm linear_gelu linear_gelu_grad norm_grad_add";
   if (epilogues) out += " bias_epilogue gelu_slope_epilogue";
   if (gelu_in_product) out += " gelu_epilogue";
   return out;

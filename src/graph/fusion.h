@@ -13,8 +13,10 @@ namespace sluice {
 // Replaces
 //   Add, LayerNorm of its result                  by ResidualNorm,
 //   Linear, Gelu of its result                    by LinearGelu,
-//   LinearGradInput, GeluGrad of its result alone by LinearGeluGrad: what lies between is no longer
-//                                                 made, so nothing in `later` may read it.
+//   LinearGradInput, GeluGrad of its result alone by LinearGeluGrad,
+//   LayerNormGradInput, Add of its result alone   by LayerNormGradInput that adds: what lies
+//                                                 between is no longer made, so nothing in `later`
+//                                                 may read it.
 std::vector<Op> fuse(const std::vector<Op>& ops, std::span<const Op> later = {});
 
 // The fusions that `fuse` knows, as the numerics key records them; with what the products of a GPU

@@ -1,6 +1,6 @@
 #include "graph/initial.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "core/random.h"
 #include "ops/optimizer/formats.h"
@@ -36,26 +36,28 @@ class Draw {
   std::size_t inner_ = 0;  // numbers per part of a row; 0: one part
 };
 
-void clear(const Tensor& tensor) {
-  if (tensor) std::memset(tensor.raw(), 0, static_cast<std::size_t>(tensor.bytes()));
-}
-
 }  // namespace
 
 void fill_initial(const Tensor& weight, const Tensor& low, const Parameter& p,
-                  std::string_view unique_name, std::uint64_t seed, const Parametrization& scales) {
+                  std::string_view unique_name, std::uint64_t seed, const Parametrization& scales,
+                  std::int64_t begin, std::int64_t end) {
   const Draw draw(weight.shape(), p, unique_name, seed, scales);
-  const auto count = static_cast<std::size_t>(p.count());
-  clear(weight), clear(low);  // padding is zero
-  if (weight.dtype() == DType::f32) {
-    for (std::size_t i = 0; i < count; ++i) weight.data<float>()[i] = draw(i);
-    return;
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    const Master master = split_master(draw(i));
+  const std::int64_t drawn = std::clamp(p.count(), begin, end);  // padding is zero
+  for (std::int64_t i = begin; i < end; ++i) {
+    const float number = i < drawn ? draw(static_cast<std::size_t>(i)) : 0.0f;
+    if (weight.dtype() == DType::f32) {
+      weight.data<float>()[i] = number;
+      continue;
+    }
+    const Master master = split_master(number);
     weight.data<bf16>()[i] = master.weight;
     if (low) low.data<std::int16_t>()[i] = master.low;
   }
+}
+
+void fill_initial(const Tensor& weight, const Tensor& low, const Parameter& p,
+                  std::string_view unique_name, std::uint64_t seed, const Parametrization& scales) {
+  fill_initial(weight, low, p, unique_name, seed, scales, 0, weight.count());
 }
 
 }  // namespace sluice

@@ -14,5 +14,10 @@ namespace sluice {
 // vocabulary rows become 0.
 void fill_initial(const Tensor& weight, const Tensor& low, const Parameter& parameter,
                   std::string_view unique_name, std::uint64_t seed, const Parametrization& scales);
+// Elements [begin, end) of them alone, those of padding counted: any number of threads at once,
+// each with elements of its own.
+void fill_initial(const Tensor& weight, const Tensor& low, const Parameter& parameter,
+                  std::string_view unique_name, std::uint64_t seed, const Parametrization& scales,
+                  std::int64_t begin, std::int64_t end);
 
 }  // namespace sluice

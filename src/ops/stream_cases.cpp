@@ -123,6 +123,16 @@ void layer_norm_cases(Cases& cases, const NormCase& c) {
       LayerNormGradInput{
           .x = norm.x, .gain = norm.gain, .mean = norm.mean, .rstd = norm.rstd, .dy = b, .dx = dx},
       f);
+  const Id plus = f.random(shape, 1, 0, c.type);
+  add(cases, label + ", plus",
+      LayerNormGradInput{.x = norm.x,
+                         .gain = norm.gain,
+                         .mean = norm.mean,
+                         .rstd = norm.rstd,
+                         .dy = b,
+                         .dx = dx,
+                         .plus = plus},
+      f);
 }
 
 // Gain or bias may be frozen: then its gradient is absent.

@@ -52,12 +52,12 @@ void fill_quickly(Trainer& trainer) {
   std::size_t index = 0;
   for (int layer = 0; layer < model.layer_count(); ++layer)
     for (const Parameter& p : model.of(model.kind_of(layer)).parameters) {
-      const Tensor weight = trainer.tensor(layer, p.name);
-      const Tensor low = p.low == no_value ? Tensor{} : trainer.tensor(layer, "low." + p.name);
-      Parameter some = p;
-      const auto count = static_cast<std::size_t>(p.count());
-      some.count_ = static_cast<std::int64_t>(std::min(count, stretch));
-      fill_initial(weight, low, some, trainer.tensors()[index++].name, 1, scales);
+      const Tensor weight = trainer.tensor(layer, p.name, Access::write);
+      const Tensor low =
+          p.low == no_value ? Tensor{} : trainer.tensor(layer, "low." + p.name, Access::write);
+      const auto count = static_cast<std::size_t>(weight.count());  // words that are padding, too
+      fill_initial(weight, low, p, trainer.tensors()[index++].name, 1, scales, 0,
+                   static_cast<std::int64_t>(std::min(count, stretch)));
       if (count <= stretch) continue;
       if (weight.dtype() == DType::f32)
         repeat(weight.data<float>(), count);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "backend/cpu/host.h"
+#include "backend/cpu/pool.h"
 #include "checkpoint/state_files.h"
 #include "graph/initial.h"
 #include "program/build.h"
@@ -30,14 +32,22 @@ Trainer::Trainer(const Config& config, const Plan& plan, Backend& backend,
 }
 
 void Trainer::initialize() {
+  constexpr std::int64_t part = 1 << 16;  // numbers that a thread draws at a time
+  Pool pool(config_.run.threads == 0 ? usable_threads() : static_cast<int>(config_.run.threads));
   const ModelGraphs& model = *executor_.programs().model;
   const Parametrization scales = standard_parametrization();
   std::size_t index = 0;
   for (int layer = 0; layer < model.layer_count(); ++layer)
     for (const Parameter& p : model.of(model.kind_of(layer)).parameters) {
       const auto seed = static_cast<std::uint64_t>(config_.run.seed);
-      const Tensor low = p.low == no_value ? Tensor{} : tensor(layer, "low." + p.name);
-      fill_initial(tensor(layer, p.name), low, p, tensors_[index++].name, seed, scales);
+      const Tensor weight = tensor(layer, p.name, Access::write);
+      const Tensor low =
+          p.low == no_value ? Tensor{} : tensor(layer, "low." + p.name, Access::write);
+      const std::string& name = tensors_[index++].name;
+      pool.run((weight.count() + part - 1) / part, [&](std::int64_t task, int) {
+        fill_initial(weight, low, p, name, seed, scales, task * part,
+                     std::min(weight.count(), (task + 1) * part));
+      });
     }
   std::fill(spikes().begin(), spikes().end(), 0.0);
   begin_averages(tensors_,

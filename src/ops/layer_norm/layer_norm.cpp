@@ -43,6 +43,8 @@ void check(const LayerNormGradInput& op, Types types) {
   operands.expect("gain", op.gain, row);
   operands.expect("dy", op.dy, shape_of(types, op.x), operands.dtype("x", op.x));
   operands.expect("dx", op.dx, shape_of(types, op.x), operands.dtype("x", op.x));
+  if (op.plus != no_value)
+    operands.expect("plus", op.plus, shape_of(types, op.x), operands.dtype("x", op.x));
 }
 
 void check(const LayerNormGradWeight& op, Types types) {
@@ -62,7 +64,7 @@ Cost cost(const ResidualNorm& op, Types types) {
   return cost_of(op, types, 9 * count_of(types, op.a));
 }
 Cost cost(const LayerNormGradInput& op, Types types) {
-  return cost_of(op, types, 11 * count_of(types, op.x));
+  return cost_of(op, types, (op.plus == no_value ? 11 : 12) * count_of(types, op.x));
 }
 Cost cost(const LayerNormGradWeight& op, Types types) {
   return cost_of(op, types, 5 * count_of(types, op.x));

@@ -44,10 +44,12 @@ struct ResidualNorm {
   }
 };
 
-// dx of LayerNorm.
+// dx of LayerNorm. With `plus`, an activation like dx, dx = plus + the gradient as it would be
+// stored: the bits of Add after it.
 struct LayerNormGradInput {
   static constexpr const char* name = "layer_norm_grad_input";
   Id x, gain, mean, rstd, dy, dx;
+  Id plus = no_value;
   template <class Self, class Visit>
   static void operands(Self& op, Visit visit) {
     visit(op.x, Access::read);
@@ -56,6 +58,7 @@ struct LayerNormGradInput {
     visit(op.rstd, Access::read);
     visit(op.dy, Access::read);
     visit(op.dx, Access::write);
+    visit(op.plus, Access::read);
   }
 };
 

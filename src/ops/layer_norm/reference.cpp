@@ -67,7 +67,10 @@ void reference(const LayerNormGradInput& op, Loop& loop) {
     for (std::int64_t d = 0; d < width; ++d) {
       const double e = at(dy, t * width + d) * at(gain, d);
       const double h = (at(x, t * width + d) - mu) * r;
-      at(dx, t * width + d) = r * (e - mean_e - h * mean_eh);
+      const double own = r * (e - mean_e - h * mean_eh);
+      at(dx, t * width + d) = op.plus == no_value ? own
+                                                  : at(loop.in(op.plus), t * width + d) +
+                                                        rounded(own, loop.dtype(op.dx));
     }
   }
 }

@@ -1,5 +1,6 @@
 // Layer normalisation; the kernels are those of norm_kernel.h. Its gradient for gain and bias goes
 // over chunks of tokens first, then adds the chunks' sums in ascending order.
+#include "backend/cpu/ops/elementwise_kernel.h"
 #include "backend/cpu/ops/norm_kernel.h"
 #include "backend/cpu/ops/ops.h"
 #include "backend/cpu/ops/storage.h"
@@ -10,6 +11,10 @@ namespace {
 
 const NormKernels& kernels(CpuBackend& cpu) {
   return kernels_of(cpu.isa(), portable_norm, avx2_norm, avx512_norm);
+}
+
+const ElementwiseKernels& sums(CpuBackend& cpu) {
+  return kernels_of(cpu.isa(), portable_elementwise, avx2_elementwise, avx512_elementwise);
 }
 
 // The numbers of an operand that may be absent.
@@ -70,10 +75,13 @@ void run(CpuBackend& cpu, const Frame& frame, const LayerNormGradInput& op, Tile
     const T* x = in.data<T>();
     const T* dy = frame[op.dy].data<T>();
     T* dx = frame[op.dx].data<T>();
+    const T* plus = frame.has(op.plus) ? frame[op.plus].data<T>() : nullptr;
     const auto grad = kernels(cpu).of<T>().grad_input;
+    const auto add = sums(cpu).of<T>().add;
     for_tiles(cpu.pool(), in.rows(), row_tile(n), tiles, [=](std::int64_t begin, std::int64_t end) {
       const std::int64_t at = begin * n;
       grad(x + at, gain, mean + begin, rstd + begin, dy + at, end - begin, n, dx + at);
+      if (plus != nullptr) add(plus + at, dx + at, 1, dx + at, (end - begin) * n);
     });
   });
 }

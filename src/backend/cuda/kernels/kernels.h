@@ -65,9 +65,10 @@ void embed_grad(cudaStream_t s, Type type, const std::int32_t* ids, std::int64_t
 void layer_norm(cudaStream_t s, Type type, const void* x, const void* b, float scale, void* sum,
                 const float* gain, const float* bias, float eps, void* y, float* mean, float* rstd,
                 std::int64_t rows, std::int64_t width);
+// `plus`, which may be null, is added to what dx would be.
 void layer_norm_grad_input(cudaStream_t s, Type type, const void* x, const float* gain,
-                           const float* mean, const float* rstd, const void* dy, void* dx,
-                           std::int64_t rows, std::int64_t width);
+                           const float* mean, const float* rstd, const void* dy, const void* plus,
+                           void* dx, std::int64_t rows, std::int64_t width);
 // parts: 2 * width floats for each 64 rows. dgain or dbias may be null.
 void layer_norm_grad_weight(cudaStream_t s, Type type, const void* x, const float* mean,
                             const float* rstd, const void* dy, float* dgain, float* dbias,

@@ -1,8 +1,10 @@
-// Norms. Bytes per number in float32 (bf16: half): LayerNorm 8, ResidualNorm 16, GradInput 12,
-// GradWeight 8, column sums 4. Limit: the memory bandwidth, of which on an H200 (4.3 TB/s,
-// bench_gpu_kernels) in bf16 rows of 768 (32 x 1024 tokens) and of 2048 (8 x 2048) reached:
-// LayerNorm 77% and 69%, ResidualNorm 87% and 89%, GradInput 85% and 95%, GradWeight 67% and 74%
-// (two launches, and sums over chunks), column sums of 3072 and 8192 columns 88% and 89%.
+// Norms. Bytes per number in float32 (bf16: half): LayerNorm 8, ResidualNorm 16, GradInput 12
+// (16 where it adds), GradWeight 8, column sums 4. Limit: the memory bandwidth, of which on an H200
+// (4.3 TB/s, bench_gpu_kernels) in bf16 rows of 768 (32 x 1024 tokens) and of 2048 (8 x 2048)
+// reached: LayerNorm 77% and 69%, ResidualNorm 87% and 89%, GradInput 85% and 95%, GradWeight 67%
+// and 74% (two launches, and sums over chunks), column sums of 3072 and 8192 columns 88% and 89%.
+#include <algorithm>
+
 #include "backend/cuda/kernels/common.cuh"
 
 namespace sluice::gpu {
@@ -94,17 +96,18 @@ __global__ void __launch_bounds__(Dealt<team, lots>::threads)
   if (mine.thread == 0) mean[mine.row] = mu, rstd[mine.row] = r;
 }
 
-template <int team, int lots, class T>
+template <int team, int lots, bool adds, class T>
 __global__ void __launch_bounds__(Dealt<team, lots>::threads)
     dealt_grad_input_kernel(const T* x, const float* gain, const float* mean, const float* rstd,
-                            const T* dy, T* dx, std::int64_t rows, int width) {
+                            const T* dy, const T* plus, T* dx, std::int64_t rows, int width) {
   __shared__ float room[33];
   const Dealt<team, lots> mine;
   if (mine.row >= rows) return;
   const std::int64_t at = mine.row * width;
-  Lot h[lots], e[lots];
+  Lot h[lots], e[lots], more[lots];
   mine.load(x + at, width, h);
   mine.load(dy + at, width, e);
+  if constexpr (adds) mine.load(plus + at, width, more);
   const float mu = mean[mine.row], r = rstd[mine.row];
   float sum_e = 0, sum_eh = 0;
 #pragma unroll
@@ -125,7 +128,10 @@ __global__ void __launch_bounds__(Dealt<team, lots>::threads)
   for (int i = 0; i < lots; ++i) {
     if (mine.at(i) >= width) continue;
 #pragma unroll
-    for (int j = 0; j < lot; ++j) e[i].x[j] = r * (e[i].x[j] - mean_e - h[i].x[j] * mean_eh);
+    for (int j = 0; j < lot; ++j) {
+      e[i].x[j] = r * (e[i].x[j] - mean_e - h[i].x[j] * mean_eh);
+      if constexpr (adds) e[i].x[j] = more[i].x[j] + kept(dx, e[i].x[j]);
+    }
     store_whole(dx + at + mine.at(i), e[i]);
   }
 }
@@ -193,7 +199,8 @@ __global__ void norm_kernel(const T* x, const T* b, float scale, T* sum, const f
 
 template <class T>
 __global__ void grad_input_kernel(const T* x, const float* gain, const float* mean,
-                                  const float* rstd, const T* dy, T* dx, std::int64_t width) {
+                                  const float* rstd, const T* dy, const T* plus, T* dx,
+                                  std::int64_t width) {
   __shared__ float room[33];
   const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * width;
   const float mu = mean[blockIdx.x], r = rstd[blockIdx.x];
@@ -208,13 +215,15 @@ __global__ void grad_input_kernel(const T* x, const float* gain, const float* me
   for (std::int64_t d = threadIdx.x; d < width; d += blockDim.x) {
     const float e = load(dy + at + d) * gain[d];
     const float h = (load(x + at + d) - mu) * r;
-    store(dx + at + d, r * (e - mean_e - h * mean_eh));
+    const float own = r * (e - mean_e - h * mean_eh);
+    store(dx + at + d, plus == nullptr ? own : load(plus + at + d) + kept(dx, own));
   }
 }
 
 // Sums over rows: blocks of 32 x 8 threads, a thread with eight columns of every eighth row, and
 // the eight sums of a column in order.
 constexpr int sum_columns = 32 * lot;
+constexpr int blocks_at_once = 4;  // of a multiprocessor
 template <int sums>
 struct Columns {
   float room[sums][8][sum_columns];
@@ -242,14 +251,14 @@ __device__ inline int columns_left(std::int64_t column, std::int64_t width) {
 
 // parts: [chunk][dgain, dbias][width]
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, blocks_at_once)
     grad_weight_kernel(const T* x, const float* mean, const float* rstd, const T* dy, float* parts,
-                       std::int64_t rows, std::int64_t width) {
+                       std::int64_t rows, std::int64_t size, std::int64_t width) {
   __shared__ Columns<2> shared;
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * sum_columns;
   const std::int64_t column = first + threadIdx.x * lot;
-  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * chunk_rows;
-  const std::int64_t end = min(rows, begin + chunk_rows);
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * size;
+  const std::int64_t end = min(rows, begin + size);
   Lot dgain = {}, dbias = {};
   const int count = columns_left(column, width);
   const auto sum = [&]<bool whole>() {
@@ -279,7 +288,7 @@ __global__ void __launch_bounds__(256)
 }
 
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, blocks_at_once)
     column_sum_kernel(const T* x, std::int64_t rows, std::int64_t columns, std::int64_t line,
                       std::int64_t size, float* parts) {
   __shared__ Columns<1> shared;
@@ -340,9 +349,13 @@ void sum_parts(cudaStream_t s, const float* parts, std::int64_t count, std::int6
   sum_parts_kernel<<<grid, dim3(32, 32), 0, s>>>(parts, count, line, sums, width, accumulate);
 }
 
-// Rows of one partial sum: at least 64, and at most 128 sums.
-std::int64_t rows_of_part(std::int64_t rows) {
-  return (rows + 127) / 128 < 64 ? 64 : (rows + 127) / 128;
+// Rows of one partial sum: at least 64, and as many sums as there are blocks at work at once, so
+// that none of them works while others have ended.
+std::int64_t rows_of_part(std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t blocks = 132 * blocks_at_once;  // of an H100 or H200
+  const std::int64_t wide = (columns + sum_columns - 1) / sum_columns;
+  const std::int64_t parts = std::max<std::int64_t>(blocks / wide, 1);
+  return std::max<std::int64_t>(chunk_rows, (rows + parts - 1) / parts);
 }
 
 }  // namespace
@@ -365,17 +378,18 @@ void layer_norm(cudaStream_t s, Type type, const void* x, const void* b, float s
 }
 
 void layer_norm_grad_input(cudaStream_t s, Type type, const void* x, const float* gain,
-                           const float* mean, const float* rstd, const void* dy, void* dx,
-                           std::int64_t rows, std::int64_t width) {
+                           const float* mean, const float* rstd, const void* dy, const void* plus,
+                           void* dx, std::int64_t rows, std::int64_t width) {
   with_type(type, [&]<class T>(T*) {
     const auto run = [&](auto kernel, unsigned blocks, int threads, auto... more) {
-      kernel<<<blocks, static_cast<unsigned>(threads), 0, s>>>(static_cast<const T*>(x), gain, mean,
-                                                               rstd, static_cast<const T*>(dy),
-                                                               static_cast<T*>(dx), more...);
+      kernel<<<blocks, static_cast<unsigned>(threads), 0, s>>>(
+          static_cast<const T*>(x), gain, mean, rstd, static_cast<const T*>(dy),
+          static_cast<const T*>(plus), static_cast<T*>(dx), more...);
     };
     const bool done = dealt(width, [&]<int team, int lots>() {
-      run(dealt_grad_input_kernel<team, lots, T>, blocks_of<team, lots>(rows),
-          Dealt<team, lots>::threads, rows, static_cast<int>(width));
+      run(plus == nullptr ? dealt_grad_input_kernel<team, lots, false, T>
+                          : dealt_grad_input_kernel<team, lots, true, T>,
+          blocks_of<team, lots>(rows), Dealt<team, lots>::threads, rows, static_cast<int>(width));
     });
     if (!done) run(grad_input_kernel<T>, static_cast<unsigned>(rows), row_threads, width);
   });
@@ -384,24 +398,25 @@ void layer_norm_grad_input(cudaStream_t s, Type type, const void* x, const float
 void layer_norm_grad_weight(cudaStream_t s, Type type, const void* x, const float* mean,
                             const float* rstd, const void* dy, float* dgain, float* dbias,
                             bool accumulate, float* parts, std::int64_t rows, std::int64_t width) {
-  const std::int64_t chunks = (rows + chunk_rows - 1) / chunk_rows;
+  const std::int64_t size = rows_of_part(rows, width);
+  const std::int64_t chunks = (rows + size - 1) / size;
   const dim3 grid(static_cast<unsigned>(chunks),
                   static_cast<unsigned>((width + sum_columns - 1) / sum_columns));
   with_type(type, [&]<class T>(T*) {
-    grad_weight_kernel<<<grid, dim3(32, 8), 0, s>>>(static_cast<const T*>(x), mean, rstd,
-                                                    static_cast<const T*>(dy), parts, rows, width);
+    grad_weight_kernel<<<grid, dim3(32, 8), 0, s>>>(
+        static_cast<const T*>(x), mean, rstd, static_cast<const T*>(dy), parts, rows, size, width);
   });
   sum_parts(s, parts, chunks, 2 * width, {{dgain, dbias}}, width, accumulate);
 }
 
 std::int64_t column_sum_parts(std::int64_t rows, std::int64_t columns) {
-  const std::int64_t size = rows_of_part(rows);
+  const std::int64_t size = rows_of_part(rows, columns);
   return (rows + size - 1) / size * columns;
 }
 
 void column_sum(cudaStream_t s, Type type, const void* x, std::int64_t rows, std::int64_t columns,
                 std::int64_t line, bool accumulate, float* sums, float* parts) {
-  const std::int64_t size = rows_of_part(rows), count = (rows + size - 1) / size;
+  const std::int64_t size = rows_of_part(rows, columns), count = (rows + size - 1) / size;
   const dim3 grid(static_cast<unsigned>((columns + sum_columns - 1) / sum_columns),
                   static_cast<unsigned>(count));
   with_type(type, [&]<class T>(T*) {

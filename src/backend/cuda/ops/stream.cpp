@@ -95,9 +95,10 @@ void run(CudaBackend& gpu, const Frame& frame, const ResidualNorm& op) {
 
 void run(CudaBackend& gpu, const Frame& frame, const LayerNormGradInput& op) {
   const Tensor& x = frame[op.x];
-  gpu::layer_norm_grad_input(gpu.stream(), type_of(x), x.raw(), frame[op.gain].data<float>(),
-                             frame[op.mean].data<float>(), frame[op.rstd].data<float>(),
-                             frame[op.dy].raw(), frame[op.dx].raw(), x.rows(), x.cols());
+  gpu::layer_norm_grad_input(
+      gpu.stream(), type_of(x), x.raw(), frame[op.gain].data<float>(), frame[op.mean].data<float>(),
+      frame[op.rstd].data<float>(), frame[op.dy].raw(),
+      frame.has(op.plus) ? frame[op.plus].raw() : nullptr, frame[op.dx].raw(), x.rows(), x.cols());
 }
 
 void run(CudaBackend& gpu, const Frame& frame, const LayerNormGradWeight& op) {

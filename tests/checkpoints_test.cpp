@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/model_files.h"
+#include "checkpoint/weight_files.h"
 #include "core/test_folder.h"
 #include "inference/evaluate.h"
 #include "inference/generate.h"
@@ -153,6 +154,83 @@ TEST_F(Tuning, ResumesAndKnowsWhereItBegan) {
   const Ended next = run(train + "next --from whole");
   EXPECT_EQ(next.exit, 0) << next.err;
   EXPECT_TRUE(std::isfinite(first_loss("next")));
+}
+
+// bf16 weights with float32 masters begin at the file's own numbers, not at rounded ones: a step
+// with a learning rate of 0, and the masters are what was read.
+TEST_F(Tuning, KeepsWhatBf16RoundsAway) {
+  Expected("gpt2-bin").write_tokens(folder_.path("ids.bin"));
+  const std::string hf = folder_of("gpt2-bin").string();
+  const std::string train = "sluice train tune.toml --out run --optim.lr=0 --optim.lr_end=0 ";
+  const Ended half =
+      run(train + "--plan.precision=bf16 --plan.state=exact --run.tokens=12 " + from("gpt2-bin"));
+  ASSERT_EQ(half.exit, 0) << half.err;
+  EXPECT_NEAR(first_loss("run") / Expected("gpt2-bin").loss, 1, 2e-2);
+  EXPECT_EQ(run("sluice diff run " + hf).exit, 1) << "bf16 holds every float32";
+  const Ended whole =
+      run(train + "--change plan.precision,plan.state,run.tokens " + from("gpt2-bin"));
+  ASSERT_EQ(whole.exit, 0) << whole.err;
+  const Ended equal = run("sluice diff run " + hf);
+  EXPECT_EQ(equal.exit, 0) << equal.out << equal.err;
+}
+
+TEST_F(Tuning, TakesTheModelFromTheFolderAndNothingElse) {
+  Expected("gptj-bin-f16").write_tokens(folder_.path("ids.bin"));
+  const Ended ended = run("sluice train tune.toml --out run --model.dropout=0.1 --model.layers=2 " +
+                          from("gptj-bin-f16") + " && cat run/config.toml");
+  ASSERT_EQ(ended.exit, 0) << ended.err;
+  for (const char* line : {"family = \"gptj\"", "layers = 2", "rotary = 2", "dropout = 0.1",
+                           "sequence = 12", "vocab = 32"})
+    EXPECT_NE(ended.out.find(line), std::string::npos) << line << "\n" << ended.out;
+}
+
+class Export : public Tuning {
+ protected:
+  std::string text(const std::string& name) const { return read_text(folder_.path(name)); }
+};
+
+TEST_F(Export, WritesWhatItReadFromEveryForm) {
+  std::string command = "set -e\n";
+  for (const std::string name : cases)
+    command += fmt::format(
+        "sluice export {0} {1}; sluice export {0} {1}-cut --shard-size 3000\n"
+        "sluice diff {0} {1} >&2; sluice diff {1} {1}-cut >&2\n",
+        folder_of(name).string(), name);
+  const Ended ended = run(command);
+  ASSERT_EQ(ended.exit, 0) << ended.err;
+  for (const std::string name : cases) {
+    EXPECT_EQ(weight_file_of(folder_.path(name)), "model.safetensors");
+    EXPECT_EQ(weight_file_of(folder_.path(name + "-cut")), "model.safetensors.index.json");
+    const WeightFiles files = WeightFiles::open(folder_.path(name));
+    for (const StoredTensor& tensor : files.tensors())
+      EXPECT_TRUE(tensor.name.starts_with("transformer.") || tensor.name.starts_with("lm_head."))
+          << tensor.name;
+  }
+  EXPECT_NE(text("gpt2-bin-f16/config.json").find("\"dtype\": \"float16\""), std::string::npos);
+  EXPECT_NE(text("gpt2-bf16/config.json").find("\"dtype\": \"bfloat16\""), std::string::npos);
+  EXPECT_EQ(run("sluice diff gpt2-bin gpt2-bare").exit, 1) << "the judge";
+  ASSERT_EQ(run("sluice export gpt2-bin rounded --precision bf16").exit, 0);
+  EXPECT_EQ(run("sluice diff gpt2-bin rounded").exit, 1);
+}
+
+TEST_F(Export, SaysOfARunWhatMadeIt) {
+  const Ended ended =
+      run("trained && sluice export run mine/ --json && sluice diff run mine >&2 && "
+          "sluice eval --checkpoint mine --data corpus-val --json && "
+          "sluice eval --checkpoint run --data corpus-val --json");
+  ASSERT_EQ(ended.exit, 0) << ended.err;
+  const std::string card = text("mine/README.md");
+  const auto metrics = run("grep digest run/metrics.jsonl | tail -n 1").out;
+  const std::string digest = nlohmann::json::parse(metrics)["digest"];
+  for (const std::string& part :
+       {std::string("library_name: transformers"), std::string("# mine\n"),
+        std::string("| trained on | 1536 tokens in 12 steps |"), "`" + digest + "`",
+        std::string("| training FLOPs, rule six_n |"), std::string("nats a token at step 12"),
+        std::string("bits per byte"), std::string("## Config"), std::string("width = 48")})
+    EXPECT_NE(card.find(part), std::string::npos) << part << "\n" << card;
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"})
+    EXPECT_TRUE(fs::exists(folder_.path(std::string("mine/") + file))) << file;
+  EXPECT_FALSE(fs::exists(folder_.path("mine.tmp")));
 }
 
 }  // namespace

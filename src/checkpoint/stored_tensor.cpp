@@ -90,4 +90,16 @@ float half_to_float(std::uint16_t half) {
   return sign == 0 ? small : -small;
 }
 
+std::uint16_t float_to_half(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
+  const auto half = [&](std::uint32_t below) { return static_cast<std::uint16_t>(sign | below); };
+  if (rest > 0x7f800000u) return half(0x7e00u);   // NaN
+  if (rest >= 0x477ff000u) return half(0x7c00u);  // 65520 and beyond
+  // Below 2^-14 places are 2^-24 apart, as those of numbers around 0.5: adding that rounds.
+  if (rest < 0x38800000u)
+    return half(std::bit_cast<std::uint32_t>(std::bit_cast<float>(rest) + 0.5f) & 0x7ffu);
+  return half((rest + 0xfffu + (rest >> 13 & 1u) - 0x38000000u) >> 13);
+}
+
 }  // namespace sluice

@@ -32,5 +32,6 @@ void read_numbers(const StoredTensor& tensor, std::int64_t first, std::span<floa
 
 // IEEE half precision: sign, 5 bits of exponent, 10 of fraction.
 float half_to_float(std::uint16_t half);
+std::uint16_t float_to_half(float x);  // to nearest, ties to even
 
 }  // namespace sluice

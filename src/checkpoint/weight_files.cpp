@@ -79,8 +79,6 @@ std::vector<StoredTensor> tensors_of(const MappedFile& mapping) {
 
 }  // namespace
 
-std::span<const char* const> weight_file_names() { return names; }
-
 std::optional<std::string> weight_file_of(const fs::path& dir) {
   for (const char* name : names)
     if (present(dir / name)) return name;

@@ -23,9 +23,8 @@
 
 namespace sluice {
 
-// Names of files with weights, in the order in which they are looked for: Transformers' own.
-std::span<const char* const> weight_file_names();
-// The first of them in `dir`; none: it has no weights.
+// The file, or the index, with the weights in `dir`: safetensors where both forms are there, as
+// Transformers takes them. None: it has no weights.
 std::optional<std::string> weight_file_of(const std::filesystem::path& dir);
 
 class WeightFiles {

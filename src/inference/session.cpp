@@ -71,8 +71,8 @@ ModelFolder resolve_checkpoint(const fs::path& path, CheckDepth depth) {
   throw Error(Exit::input,
               {"this is not a checkpoint",
                path.string(),
-               fmt::format("a run, one of its steps, or a folder with config.json and {}",
-                           fmt::join(weight_file_names(), " or ")),
+               "a run, one of its steps, or a folder with config.json and model.safetensors or "
+               "pytorch_model.bin, whole or with an index",
                !present(path) ? "no such file or folder"
                : config       ? "config.json alone"
                : weights      ? "no config.json"

@@ -37,7 +37,7 @@ struct Data {
         require_tokenizer(*file, *train.tokenizer(), train.name());
     }
     if (train.tokenizer()) {
-      require_vocabulary(config);
+      require_vocabulary(request);
       tokenizer_path = train.tokenizer_path();
       tokenizer = load_tokenizer(tokenizer_path);
     }
@@ -45,16 +45,20 @@ struct Data {
     if (request.from) use(open_start(*request.from, config.model));
   }
 
-  void require_vocabulary(const Config& config) const {
-    require(train.tokenizer()->vocab <= config.model.vocab, [&] {
-      return Error(Exit::usage,
-                   {"the model's vocabulary is smaller than the tokenizer's",
-                    config.place("model.vocab"),
-                    fmt::format("at least {} ({} tokenizer of {})", train.tokenizer()->vocab,
-                                train.tokenizer()->kind, train.name()),
-                    fmt::format("{}", config.model.vocab),
-                    {fmt::format("model.vocab = {}", train.tokenizer()->vocab)}});
-    });
+  void require_vocabulary(const TrainRequest& request) const {
+    const TokenizerIdentity& tokens = *train.tokenizer();
+    const std::int64_t vocab = request.config.model.vocab;
+    if (tokens.vocab <= vocab) return;
+    std::string remedy = fmt::format("model.vocab = {}", tokens.vocab);
+    if (request.from)
+      remedy = fmt::format("sluice prepare INPUT.txt --tokenizer {} --out PREFIX",
+                           request.from->path.string());
+    throw Error(Exit::usage, {"the model's vocabulary is smaller than the tokenizer's",
+                              request.config.place("model.vocab"),
+                              fmt::format("at least {} ({} tokenizer of {})", tokens.vocab,
+                                          tokens.kind, train.name()),
+                              fmt::format("{}", vocab),
+                              {remedy}});
   }
 
   void use(Start checkpoint) {

@@ -145,6 +145,7 @@ interop: build merges
 	@test -d build/venv || python3 -m venv build/venv
 	@build/venv/bin/pip install --quiet -r tools/goldens/requirements.txt
 	@build/venv/bin/python tools/goldens/bpe.py --sluice $(RELEASE)/sluice
+	@build/venv/bin/python bench/real_run.py --tiny --sluice $(RELEASE)/sluice
 
 clean:
 	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before build/counts.txt

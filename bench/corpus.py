@@ -24,7 +24,7 @@ import tarfile
 HERE = pathlib.Path(__file__).resolve().parent
 TABLE = HERE / "corpus.tsv"
 BLOCKS = {"address", "article", "blockquote", "body", "br", "caption", "center", "code-block", "dd", "desc", "div", "dl",
-          "dt", "figcaption", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "info", "item", "li",
+          "dt", "figcaption", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "item", "li",
           "main", "ol", "option", "p", "para", "pre", "section", "simpara", "screen", "steps", "summary", "table", "tbody",
           "td", "th", "thead", "title", "tr", "ul"}
 DROPPED = {"script", "style", "nav", "head", "select", "button", "math", "svg", "info"}

@@ -50,7 +50,7 @@ configure:
 
 demo: BEGAN := $(shell date +%s)
 demo: austen build
-	@BUILD_SECONDS=$$(($$(date +%s) - $(BEGAN))) tools/demo
+	@BUILD_SECONDS=$$(($$(date +%s) - $(BEGAN))) python3 tools/demo
 
 bench: build
 	@bench/run.py $(BENCH)

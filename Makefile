@@ -4,6 +4,7 @@
 
 JOBS ?= $(shell nproc)
 SETUP_SECONDS ?= 0
+FUZZ_SECONDS ?= 60
 SLUICE_CUDA ?= auto
 # In `make test` the rooms that read what others wrote, or that deal in addresses; in `make test-all` the others too.
 ASAN_TESTS ?= core data program executor checkpoint backend
@@ -12,7 +13,7 @@ TSAN_TESTS ?= backend whole
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: setup build demo quick test test-all bench goldens interop format check clean \
+.PHONY: setup build demo quick test test-all bench fuzz goldens interop format check clean \
         merges austen setup-cuda cuda-headers configure \
         test-build stages stage-quick stage-slow stage-all stage-asan stage-asan-all stage-tsan
 
@@ -132,6 +133,16 @@ test-all:
 	@rm -rf build/*/results; $(MAKE) stages && tools/timed 'longest tests' 60 $(MAKE) stage-all && \
 	  tools/timed 'all sanitized' 20 $(MAKE) stage-asan-all && \
 	  tools/timed 'thread sanitizer' 30 $(MAKE) stage-tsan; $(report)
+
+# Every fuzzer of tests/fuzz for FUZZ_SECONDS, from its corpus, which grows in build/fuzz: an input that crashes is left there.
+fuzz:
+	@cmake >/dev/null -G Ninja -S . -B build/fuzz -Wno-dev -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Sanitize \
+	  -DCMAKE_CXX_FLAGS_SANITIZE=-O1 -DSLUICE_SANITIZE=address,undefined -DSLUICE_FUZZ=ON -DSLUICE_TESTS=OFF
+	@for source in tests/fuzz/*.cpp; do \
+	  name=$$(basename $$source .cpp) && ninja -C build/fuzz -j $(JOBS) --quiet fuzz_$$name && mkdir -p build/fuzz/corpus/$$name && \
+	  build/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 -verbosity=0 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
+	done
 
 # Remakes the committed fixtures from Transformers: needs PyTorch, which nothing else here does.
 goldens:

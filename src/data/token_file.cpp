@@ -118,18 +118,19 @@ void TokenFile::open_sidecar() {
                    fmt::format("{} {}", sidecar_format, sidecar_version),
                    fmt::format("{} {}", format, version));
   });
-  const auto small = [&](const char* pointer) {
+  const auto small = [&](const char* pointer, std::int64_t least) {
     const auto value = field<std::int64_t>(sidecar, file, pointer);
-    require(value > 0 && value <= std::int64_t{1} << 24, [&] {
+    require(value >= least && value <= std::int64_t{1} << 24, [&] {
       return damaged(file, "the shards' sidecar is damaged",
-                     fmt::format("1 to 16,777,216 at {}", pointer), fmt::format("{}", value));
+                     fmt::format("{} to 16,777,216 at {}", least, pointer),
+                     fmt::format("{}", value));
     });
     return static_cast<int>(value);
   };
   tokenizer_ = TokenizerIdentity{.kind = field<std::string>(sidecar, file, "/tokenizer/kind"),
                                  .hash = field<std::string>(sidecar, file, "/tokenizer/hash"),
-                                 .vocab = small("/tokenizer/vocab"),
-                                 .end_of_text = small("/tokenizer/end_of_text")};
+                                 .vocab = small("/tokenizer/vocab", 1),
+                                 .end_of_text = small("/tokenizer/end_of_text", 0)};
   require(tokenizer_->end_of_text < tokenizer_->vocab, [&] {
     return damaged(file, "the shards' sidecar is damaged", "end_of_text below vocab",
                    fmt::format("{} of {}", tokenizer_->end_of_text, tokenizer_->vocab));

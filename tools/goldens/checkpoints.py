@@ -8,7 +8,8 @@ Transformers and PyTorch have written them, and what Transformers computes from 
                        # exports each folder with Sluice: the same logits in Transformers; and
                        # tunes each: its first loss, and what is exported then
 
-Results are float64 arithmetic on the weights as the folder has them, rounded once.
+Results are float64 arithmetic on the weights as the folder has them, rounded once. Everything comes out
+the same again but the names of storages in files of the old form, which are addresses of memory.
 """
 
 import argparse

@@ -160,6 +160,7 @@ interop: build merges
 	@build/venv/bin/python tools/goldens/bpe.py --sluice $(RELEASE)/sluice
 	@build/venv/bin/python tools/goldens/checkpoints.py --check
 	@build/venv/bin/python tools/goldens/checkpoints.py --ours $(RELEASE)/sluice
+	@build/venv/bin/python bench/real_run.py --tiny --sluice $(RELEASE)/sluice
 
 clean:
 	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before build/counts.txt

@@ -140,7 +140,7 @@ fuzz:
 	  -DCMAKE_CXX_FLAGS_SANITIZE=-O1 -DSLUICE_SANITIZE=address,undefined -DSLUICE_FUZZ=ON -DSLUICE_TESTS=OFF
 	@for source in tests/fuzz/*.cpp; do \
 	  name=$$(basename $$source .cpp) && ninja -C build/fuzz -j $(JOBS) --quiet fuzz_$$name && mkdir -p build/fuzz/corpus/$$name && \
-	  build/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 -verbosity=0 \
+	  build/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 -print_funcs=0 -verbosity=0 \
 	    -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
 	done
 

@@ -49,6 +49,17 @@ void Trainer::initialize() {
                      std::min(weight.count(), (task + 1) * part));
       });
     }
+  begin();
+}
+
+void Trainer::start_from(const std::filesystem::path& dir) {
+  load_masters(dir, config_.model, tensors_,
+               [&](int layer, const std::string& value) { return tensor(layer, value); });
+  begin();
+}
+
+// What depends on the weights that a run begins with.
+void Trainer::begin() {
   std::fill(spikes().begin(), spikes().end(), 0.0);
   begin_averages(tensors_,
                  [&](int layer, const std::string& value) { return tensor(layer, value); });

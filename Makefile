@@ -49,7 +49,7 @@ configure:
 
 demo: BEGAN := $(shell date +%s)
 demo: austen build
-	@BUILD_SECONDS=$$(($$(date +%s) - $(BEGAN))) tools/demo
+	@BUILD_SECONDS=$$(($$(date +%s) - $(BEGAN))) python3 tools/demo
 
 bench: build
 	@bench/run.py $(BENCH)
@@ -139,13 +139,17 @@ goldens:
 	@build/venv/bin/pip install --quiet -r tools/goldens/requirements.txt
 	@build/venv/bin/python tools/goldens/make_goldens.py
 	@build/venv/bin/python tools/goldens/bpe.py --write
+	@build/venv/bin/python tools/goldens/checkpoints.py
 
-# A million generated strings: our ids beside tiktoken's and Hugging Face's.
+# A million generated strings: our ids beside tiktoken's and Hugging Face's. And what we export of checkpoints in every form,
+# in Transformers: the same weights and logits.
 interop: build merges
 	@test -d build/venv || python3 -m venv build/venv
 	@build/venv/bin/pip install --quiet -r tools/goldens/requirements.txt
 	@build/venv/bin/python tools/goldens/bpe.py --sluice $(RELEASE)/sluice
 	@build/venv/bin/python bench/real_run.py --tiny --sluice $(RELEASE)/sluice
+	@build/venv/bin/python tools/goldens/checkpoints.py --check
+	@build/venv/bin/python tools/goldens/checkpoints.py --ours $(RELEASE)/sluice
 
 clean:
 	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before build/counts.txt

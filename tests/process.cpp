@@ -43,7 +43,8 @@ fs::path scratch_file() {
 
 Process::Process(const std::string& command, const fs::path& folder)
     : out_(scratch_file()), err_(scratch_file()) {
-  const std::string script = std::string("SLUICE='") + SLUICE_BINARY_DIR + "/sluice'\n. '" +
+  const std::string script = std::string("SLUICE='") + SLUICE_BINARY_DIR + "/sluice'\nGOLDENS='" +
+                             SLUICE_SOURCE_DIR + "/tests/goldens'\n. '" +
                              SLUICE_SOURCE_DIR + "/tests/tiny.sh'\n" + command;
   child_ = ::fork();
   if (child_ < 0) throw std::runtime_error("cannot start a child process");

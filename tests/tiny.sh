@@ -1,5 +1,5 @@
 # What the tests of the whole program start from: a tiny corpus, its shards, a config, a trained
-# run. POSIX sh; reads $SLUICE, the binary. Every function works in the current folder.
+# run. POSIX sh; reads $SLUICE, the binary, and $GOLDENS, the folder of goldens. Every function works in the current folder.
 
 LC_ALL=C
 export LC_ALL
@@ -75,6 +75,24 @@ flip() {
 }
 
 halve() { truncate -s $(($(wc -c < "$1") / 2)) "$1"; }
+
+# hf/: a tiny checkpoint of Transformers' in one of its forms.
+hugging_face() { cp -r "$GOLDENS/checkpoints/$1" hf && chmod -R u+w hf; }
+
+# The same, its weights one pickle of the old form: what printf makes of $1.
+pickled() {
+  hugging_face gpt2-legacy
+  printf '\200\002\212\012\154\374\234\106\371\040\152\250\120\031.\200\002M\351\003.\200\002}.\200\002'"$1" \
+    > hf/pytorch_model.bin
+}
+
+# tune.toml and raw tokens, for a run that begins with hf/.
+tuning() {
+  printf '\001\000\002\000\003\000\004\000\005\000\006\000\007\000\010\000\011\000\012\000\013\000\014\000\015\000' > ids.bin
+  echo 'data = { train = "ids.bin" }
+batch = { tokens = 12 }
+run = { tokens = 12, threads = 1 }' > tune.toml
+}
 
 # From here on there are GPUs as FAKE_CUDA_… say (tests/fake_gpu): a driver that knows of them, and
 # libraries. Nothing can be computed on them.

@@ -37,6 +37,7 @@ void add_train(CLI::App& app, Context& context);
 void add_eval(CLI::App& app, Context& context);
 void add_generate(CLI::App& app, Context& context);
 void add_plan(CLI::App& app, Context& context);
+void add_export(CLI::App& app, Context& context);
 void add_inspect(CLI::App& app, Context& context);
 void add_verify(CLI::App& app, Context& context);
 void add_diff(CLI::App& app, Context& context);

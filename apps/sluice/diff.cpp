@@ -1,10 +1,12 @@
-// sluice diff: where do two runs part? Exit code 0: nowhere; 1: they differ (as diff has it).
+// sluice diff: where do two runs part, or in what weights do two checkpoints differ? Exit code 0:
+// nowhere; 1: they differ (as diff has it).
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
 
 #include "command.h"
+#include "diff_weights.h"
 
 namespace sluice {
 namespace {
@@ -137,17 +139,13 @@ bool has_file(const std::string& run, const char* name) {
   return fs::exists(fs::path(run) / name, ignored);
 }
 
-void require_run(const std::string& run) {
-  require(has_file(run, "metrics.jsonl") || has_file(run, "hashes.jsonl"), [&] {
-    return Error(
-        Exit::input,
-        {"this is not a run", run, "a folder with metrics.jsonl or hashes.jsonl", "neither", {}});
-  });
+bool is_run(const std::string& path) {
+  return has_file(path, "metrics.jsonl") || has_file(path, "hashes.jsonl");
 }
 
 int run(const Options& options, Context& context) {
-  require_run(options.first);
-  require_run(options.second);
+  if (!is_run(options.first) || !is_run(options.second))
+    return diff_weights(options.first, options.second, context);
   const auto both = [&](const char* name) {
     return has_file(options.first, name) && has_file(options.second, name);
   };
@@ -189,10 +187,17 @@ int run(const Options& options, Context& context) {
 
 void add_diff(CLI::App& app, Context& context) {
   std::shared_ptr<Options> o;
-  CLI::App* command =
-      add_command(app, context, "diff", "Find where two runs part (exit code 1: they do)", run, o);
-  command->add_option("first", o->first, "a run")->required()->type_name("RUN");
-  command->add_option("second", o->second, "another")->required()->type_name("RUN");
+  CLI::App* command = add_command(
+      app, context, "diff",
+      "Find where two runs part, or what weights of two checkpoints differ (exit code 1: "
+      "they do)",
+      run, o);
+  command->add_option("first", o->first, "a run, or any checkpoint")->required()->type_name("RUN");
+  command
+      ->add_option("second", o->second,
+                   "another: of two runs, their steps are compared; else weights")
+      ->required()
+      ->type_name("RUN");
 }
 
 }  // namespace sluice

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "checkpoint/model_files.h"
+#include "checkpoint/weight_files.h"
 #include "command.h"
 #include "core/file.h"
 #include "data/shards.h"
@@ -35,18 +36,17 @@ nlohmann::json inspect_tokens(const std::string& path) {
   return out;
 }
 
-nlohmann::json tensors_of(const std::filesystem::path& file) {
+nlohmann::json tensors_of(const WeightFiles& files) {
   nlohmann::json out = nlohmann::json::array();
-  const SafetensorsFile tensors = SafetensorsFile::open(file);
-  for (const TensorInfo& info : tensors.tensors())
-    out.push_back({{"name", info.name}, {"dtype", info.dtype}, {"shape", info.shape}});
+  for (const StoredTensor& stored : files.tensors())
+    out.push_back({{"name", stored.name}, {"dtype", stored.dtype}, {"shape", stored.shape}});
   return out;
 }
 
 nlohmann::json inspect_checkpoint(const std::string& path) {
   const ModelFolder folder = find_checkpoint(path, CheckDepth::sizes);
   const ModelConfig model = read_model_config(folder.path);
-  check(model);
+  const WeightFiles files = WeightFiles::open(folder.path);
   const bool run = folder.step && std::filesystem::path(path) != folder.path;
   nlohmann::json out = {
       {"kind", run           ? "run"
@@ -60,7 +60,8 @@ nlohmann::json inspect_checkpoint(const std::string& path) {
     for (const char* name : {"tokens", "cursor", "digest", "key_hash"})
       if (folder.run.contains(name)) out[name] = folder.run[name];
   }
-  out["tensors"] = tensors_of(folder.path / "model.safetensors");
+  out["weights"] = std::filesystem::path(files.name()).filename().string();
+  out["tensors"] = tensors_of(files);
   return out;
 }
 

@@ -132,8 +132,8 @@ int run(std::vector<std::string> arguments, Context& context) {
   app.add_flag("--debug", context.debug, "errors with their source line and what led to them");
   app.add_flag("--json", context.json)->group("");  // before the command's name
   app.add_option("--fault", fault)->group("");      // for tests: core/fault.h
-  for (const auto& add : {add_prepare, add_tokenize, add_train, add_eval, add_generate, add_plan,
-                          add_inspect, add_verify, add_diff, add_doctor, add_bench})
+  for (const auto& add : {add_prepare, add_tokenize, add_train, add_eval, add_generate, add_export,
+                          add_plan, add_inspect, add_verify, add_diff, add_doctor, add_bench})
     add(app, context);
 
   const std::string command = command_of(arguments);

@@ -10,7 +10,7 @@ namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, out, change, machine, plan, algorithms, resume = "auto";
+  std::string config, from, out, change, machine, plan, algorithms, resume = "auto";
   bool list = false, log_hashes = false, eager = false, sync = false;
   std::int64_t trace = 0;
 };
@@ -66,6 +66,10 @@ int run(const Options& options, Context& context) {
   if (options.eager) overrides.push_back("run.eager=true");
   if (options.sync) overrides.push_back("run.sync=true");
   apply_overrides(request.config, overrides);
+  if (!options.from.empty()) {
+    request.from = find_checkpoint(options.from);
+    request.config = with_model_of(std::move(request.config), *request.from);
+  }
   request.out = options.out;
   if (!options.change.empty()) request.accepted_changes = parse_accepted(options.change);
   request.resume = options.resume;
@@ -90,6 +94,11 @@ void add_train(CLI::App& app, Context& context) {
       add_command(app, context, "train", "Train a model, or go on training it", run, o);
   command->add_option("config", o->config, "a TOML file or a built-in name")->type_name("CONFIG");
   command->add_flag("--list", o->list, "list the built-in configs");
+  command
+      ->add_option("--from", o->from,
+                   "begin with the weights and the model of a checkpoint: a run, a step or a "
+                   "Hugging Face folder")
+      ->type_name("DIR");
   command->add_option("--out", o->out, "the run's folder (default: runs/NAME-KEY)")
       ->type_name("DIR");
   command->add_option("--resume", o->resume, "auto: go on where the folder's run stopped; or never")

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "checkpoint/model_files.h"
+#include "checkpoint/weight_files.h"
 #include "command.h"
 #include "data/shards.h"
 #include "models/family.h"
@@ -64,9 +65,11 @@ Verdict verify_folder(const std::string& path) {
   return checked(path, [&] {
     const ModelFolder folder = resolve_checkpoint(path);
     const ModelConfig model = read_model_config(folder.path);
-    check(model);
-    const SafetensorsFile file = SafetensorsFile::open(folder.path / "model.safetensors");
-    return fmt::format("{} tensors; there are no hashes to compare", file.tensors().size());
+    const WeightFiles files = WeightFiles::open(folder.path);
+    check_weights(files, model, model_tensors(model));
+    const bool hashes = files.verify();
+    return fmt::format("{} tensors, those of its config.json; {}", files.tensors().size(),
+                       hashes ? "their CRC-32 agree" : "there are no hashes to compare");
   });
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "checkpoint/tensor_files.h"
+#include "checkpoint/weight_files.h"
 #include "core/file.h"
 #include "core/hash.h"
 #include "ops/optimizer/formats.h"
@@ -31,29 +32,62 @@ std::span<const std::byte> real_bytes(const Tensor& tensor, const ModelTensor& i
   return {static_cast<const std::byte*>(tensor.raw()), static_cast<std::size_t>(info.bytes)};
 }
 
+constexpr std::int64_t piece_numbers = 1 << 20;
+
+bool same_type(const StoredTensor& stored, DType type) {
+  return stored.strides.empty() && stored.dtype == file_type(type);
+}
+
+// The file's bytes as they are; what memory has beyond them, padding, becomes zero.
+void copy_stored(const WeightFiles& files, const StoredTensor& stored, const Tensor& to) {
+  constexpr std::size_t piece_bytes = std::size_t{64} << 20;
+  auto* const data = static_cast<std::byte*>(to.raw());
+  for (std::size_t at = 0; at < stored.bytes.size(); at += piece_bytes) {
+    const auto piece = stored.bytes.subspan(at, std::min(piece_bytes, stored.bytes.size() - at));
+    std::memcpy(data + at, piece.data(), piece.size());
+    files.forget(stored, piece);
+  }
+  std::memset(data + stored.bytes.size(), 0,
+              static_cast<std::size_t>(to.bytes()) - stored.bytes.size());
+}
+
+// Of a piece that was read, the bytes. Those of a transposed tensor lie anywhere in it: they are
+// let go of with the last piece.
+std::span<const std::byte> bytes_of_piece(const StoredTensor& stored, std::int64_t first,
+                                          std::int64_t count) {
+  if (!stored.strides.empty())
+    return first + count == stored.count() ? stored.bytes : stored.bytes.first(0);
+  const std::int64_t size = static_cast<std::int64_t>(stored.bytes.size()) / stored.count();
+  return stored.bytes.subspan(static_cast<std::size_t>(first * size),
+                              static_cast<std::size_t>(count * size));
+}
+
 // Matrices are read into the type that the run computes in: float32 to bf16 is rounded half up, as
-// the exact state's weight is.
-void copy_weight(const SafetensorsFile& file, const ModelTensor& wanted, const Tensor& to) {
-  const TensorInfo& info =
-      require_tensor(file, wanted.name, {DType::f32, DType::bf16}, wanted.shape);
-  if (info.dtype == file_type(to.dtype())) return copy_bytes(file, info, to);
+// the exact state's weight is, and `low` (may be empty) keeps the rest.
+void copy_weight(const WeightFiles& files, const ModelTensor& wanted, const Tensor& to,
+                 const Tensor& low) {
+  const StoredTensor& stored = require_stored(files, wanted.name, wanted.shape);
+  if (low) std::memset(low.raw(), 0, static_cast<std::size_t>(low.bytes()));
+  if (same_type(stored, to.dtype())) return copy_stored(files, stored, to);
   std::memset(to.raw(), 0, static_cast<std::size_t>(to.bytes()));
-  const std::span<const std::byte> bytes = file.bytes(info);
-  const auto count = static_cast<std::size_t>(wanted.count());
-  const auto convert = [&]<class From, class To>(From, To (*converted)(From)) {
-    for (std::size_t i = 0; i < count; ++i) {
-      From x;  // a file's tensors need not be aligned
-      std::memcpy(&x, bytes.data() + i * sizeof(From), sizeof(From));
-      to.data<To>()[i] = converted(x);
+  const std::int64_t count = wanted.count();
+  std::vector<float> numbers;
+  std::vector<std::int16_t> unkept;
+  for (std::int64_t first = 0; first < count; first += piece_numbers) {
+    const auto size = static_cast<std::size_t>(std::min(piece_numbers, count - first));
+    const auto at = static_cast<std::size_t>(first);
+    if (to.dtype() == DType::f32) {
+      read_numbers(stored, first, to.values<float>().subspan(at, size));
+    } else {
+      numbers.resize(size), unkept.resize(size);
+      read_numbers(stored, first, numbers);
+      split_masters(numbers, to.values<bf16>().subspan(at, size),
+                    low ? low.values<std::int16_t>().subspan(at, size) : unkept);
     }
-  };
-  if (to.dtype() == DType::bf16)
-    convert(
-        float{}, +[](float x) { return split_master(x).weight; });
-  else
-    convert(
-        bf16{}, +[](bf16 x) { return static_cast<float>(x); });
-  file.forget(bytes);
+    const std::span<const std::byte> read =
+        bytes_of_piece(stored, first, static_cast<std::int64_t>(size));
+    if (!read.empty()) files.forget(stored, read);
+  }
 }
 
 std::vector<Source> absent_biases(const ModelConfig& config) {
@@ -67,23 +101,48 @@ std::vector<Source> absent_biases(const ModelConfig& config) {
   return out;
 }
 
-// Anything in the file that the model has no place for, buffers of attention masks apart.
-void refuse_unknown(const SafetensorsFile& file, const std::set<std::string>& known) {
-  for (const TensorInfo& info : file.tensors()) {
-    const bool mask = info.name.ends_with(".attn.bias") || info.name.ends_with(".attn.masked_bias");
-    if (mask || known.contains(info.name) || known.contains("transformer." + info.name)) continue;
-    bad_tensor(file.name(), "the file has a tensor that this model lacks", info.name, "nothing",
-               fmt::format("{} [{}]", info.dtype, fmt::join(info.shape, ", ")));
+// Anything in the files that the model has no place for, buffers of attention masks apart.
+void refuse_unknown(const WeightFiles& files, const std::set<std::string>& known) {
+  for (const StoredTensor& stored : files.tensors()) {
+    const bool mask =
+        stored.name.ends_with(".attn.bias") || stored.name.ends_with(".attn.masked_bias");
+    if (mask || known.contains(stored.name) || known.contains("transformer." + stored.name))
+      continue;
+    throw files.error_at(stored.name, "the file has a tensor that this model lacks", "nothing",
+                         stored.text());
   }
 }
 
-void require_zeros(const SafetensorsFile& file, const Source& bias) {
-  const TensorInfo* info = find_tensor(file, bias.name);
-  if (info == nullptr) return;
-  const std::span<const std::byte> bytes = file.bytes(*info);
-  if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b != std::byte{0}; }))
-    bad_tensor(file.name(), "the file has a bias that this model lacks", bias.name, "zeros",
-               "numbers");
+void require_zeros(const WeightFiles& files, const Source& bias) {
+  const StoredTensor* stored = files.find(bias.name);
+  if (stored == nullptr) return;
+  if (std::any_of(stored->bytes.begin(), stored->bytes.end(),
+                  [](std::byte b) { return b != std::byte{0}; }))
+    throw files.error_at(bias.name, "the file has a bias that this model lacks", "zeros",
+                         "numbers");
+}
+
+void load(const std::filesystem::path& dir, const ModelConfig& config,
+          const std::vector<ModelTensor>& tensors, TensorAccess access, const std::string& file,
+          bool masters) {
+  const WeightFiles files = WeightFiles::open(dir, file);
+  check_weights(files, config, tensors);
+  for (const ModelTensor& tensor : tensors) {
+    const bool low = masters && std::any_of(tensor.state.begin(), tensor.state.end(),
+                                            [](const StateTensor& s) { return s.kind == "low"; });
+    copy_weight(files, tensor, access(tensor.layer, tensor.value),
+                low ? access(tensor.layer, "low." + tensor.value) : Tensor());
+  }
+}
+
+// What a config says wrongly is a wrong file here.
+[[noreturn]] void throw_at(Error& e, const std::filesystem::path& path) {
+  Report report = e.report();
+  constexpr std::string_view bare = "config.json";
+  report.where = report.where.starts_with(bare) ? path.string() + report.where.substr(bare.size())
+                                                : fmt::format("{} {}", path.string(), report.where);
+  if (e.code() == Exit::usage) report.tries.clear();  // they speak of a config of the user's
+  throw Error(Exit::input, std::move(report));
 }
 
 // The state that the optimizer keeps beside `p`, in the order of their names.
@@ -139,6 +198,10 @@ std::vector<ModelTensor> model_tensors(const ModelGraphs& model, const ModelConf
   return out;
 }
 
+std::vector<ModelTensor> model_tensors(const ModelConfig& config) {
+  return model_tensors(build_forward(config, {1, 1}, standard_parametrization(), 1), config);
+}
+
 std::uint64_t weights_digest(const std::vector<ModelTensor>& tensors, TensorAccess access) {
   std::uint64_t digest = 0;
   for (const ModelTensor& tensor : tensors) {
@@ -164,36 +227,55 @@ void save_model(CheckpointSave& save, const ModelConfig& config,
 }
 
 ModelConfig read_model_config(const std::filesystem::path& dir) {
+  constexpr std::size_t most_bytes = std::size_t{1} << 20;
   const std::filesystem::path path = dir / "config.json";
-  const std::string text = read_file(path.string());
+  const std::string text = read_file(path.string(), most_bytes);
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object())
     throw Error(Exit::input,
                 {"config.json is not a JSON object", path.string(), "an object", "", {}});
-  return family_of_model_type(json.value("model_type", "")).from_config(json);
+  try {
+    const auto type = json.find("model_type");
+    const bool said = type != json.end() && type->is_string();
+    ModelConfig config =
+        family_of_model_type(said ? type->get<std::string>() : "").from_config(json);
+    check(config);
+    return config;
+  } catch (Error& e) {
+    throw_at(e, path);
+  }
 }
 
 DType stored_precision(const std::filesystem::path& dir) {
-  const SafetensorsFile file = SafetensorsFile::open(dir / "model.safetensors");
-  for (const TensorInfo& info : file.tensors())
-    if (info.dtype == file_type(DType::bf16)) return DType::bf16;
+  const WeightFiles files = WeightFiles::open(dir);
+  for (const StoredTensor& stored : files.tensors())
+    if (stored.dtype == file_type(DType::bf16)) return DType::bf16;
   return DType::f32;
 }
 
-void load_model(const std::filesystem::path& dir, const ModelConfig& config,
-                const std::vector<ModelTensor>& tensors, TensorAccess access,
-                const std::string& file_name) {
-  const SafetensorsFile file = SafetensorsFile::open(dir / file_name);
+void check_weights(const WeightFiles& files, const ModelConfig& config,
+                   const std::vector<ModelTensor>& tensors) {
   std::set<std::string> known;
   for (const ModelTensor& tensor : tensors) known.insert(tensor.name);
   for (const Source& bias : absent_biases(config)) {
     known.insert(bias.name);
-    require_zeros(file, bias);
+    require_zeros(files, bias);
   }
   if (config.tied) known.insert("lm_head.weight");
-  refuse_unknown(file, known);
-  for (const ModelTensor& tensor : tensors)
-    copy_weight(file, tensor, access(tensor.layer, tensor.value));
+  refuse_unknown(files, known);
+  for (const ModelTensor& tensor : tensors) require_stored(files, tensor.name, tensor.shape);
+}
+
+void load_model(const std::filesystem::path& dir, const ModelConfig& config,
+                const std::vector<ModelTensor>& tensors, TensorAccess access,
+                const std::string& file) {
+  load(dir, config, tensors, access, file, false);
+}
+
+void load_masters(const std::filesystem::path& dir, const ModelConfig& config,
+                  const std::vector<ModelTensor>& tensors, TensorAccess access,
+                  const std::string& file) {
+  load(dir, config, tensors, access, file, true);
 }
 
 }  // namespace sluice

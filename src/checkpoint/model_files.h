@@ -1,6 +1,7 @@
 // A model's tensors as files that Transformers loads: model.safetensors under Hugging Face's names
 // with config.json beside it (the optimizer's state: state_files.h). Padding of the
-// vocabulary is left out; a tied head is not stored twice.
+// vocabulary is left out; a tied head is not stored twice. Read are those files in any form that
+// Transformers has written (weight_files.h).
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,8 @@ struct ModelTensor {
 };
 // All of them, in the order of layers and of values in a layer: the order of digests and norms.
 std::vector<ModelTensor> model_tensors(const ModelGraphs& model, const ModelConfig& config);
+// Of a model that only its files are looked at of: no state, float32.
+std::vector<ModelTensor> model_tensors(const ModelConfig& config);
 
 // 64 bits over every weight's name and bytes, padding apart.
 std::uint64_t weights_digest(const std::vector<ModelTensor>& tensors, TensorAccess access);
@@ -49,15 +52,25 @@ std::uint64_t weights_digest(const std::vector<ModelTensor>& tensors, TensorAcce
 void save_model(CheckpointSave& save, const ModelConfig& config,
                 const std::vector<ModelTensor>& tensors, TensorAccess access);
 
-// Reads DIR/config.json. Exit::input when it is missing or not a model we know.
+// Reads DIR/config.json. Exit::input when it is missing or describes no model we know: kind,
+// activation, sizes and features are all looked at.
 ModelConfig read_model_config(const std::filesystem::path& dir);
-// Type of the matrices in DIR/model.safetensors: bf16 when any is, else f32.
+// Type of the matrices in DIR: bf16 when any is, else f32.
 DType stored_precision(const std::filesystem::path& dir);
-// Fills the weights from a file of DIR, in float32 or bf16 whatever the file has; names may lack
-// "transformer.". Exit::input when a tensor is missing, unknown or shaped otherwise: nothing is
-// guessed.
+// Fills the weights from DIR's files (or one file of it), in float32 or bf16 whatever they have;
+// names may lack "transformer.". Exit::input when a tensor is missing, unknown or shaped otherwise:
+// nothing is guessed. At most 64 MiB beside the model.
 void load_model(const std::filesystem::path& dir, const ModelConfig& config,
                 const std::vector<ModelTensor>& tensors, TensorAccess access,
-                const std::string& file = "model.safetensors");
+                const std::string& file = {});
+// The same for a run that begins there: the lower halves of float32 masters too, where the
+// optimizer keeps them.
+void load_masters(const std::filesystem::path& dir, const ModelConfig& config,
+                  const std::vector<ModelTensor>& tensors, TensorAccess access,
+                  const std::string& file = {});
+// What load_model() would refuse, found without a model in memory.
+class WeightFiles;
+void check_weights(const WeightFiles& files, const ModelConfig& config,
+                   const std::vector<ModelTensor>& tensors);
 
 }  // namespace sluice

@@ -6,6 +6,7 @@
 #include "backend/cpu/host.h"
 #include "backend/cuda/cuda.h"
 #include "checkpoint/model_files.h"
+#include "checkpoint/weight_files.h"
 #include "inference/assembly.h"
 #include "planner/budget.h"
 #include "planner/memory_report.h"
@@ -65,49 +66,53 @@ ModelFolder resolve_checkpoint(const fs::path& path, CheckDepth depth) {
     Checkpoint step = open_checkpoint(path, depth);
     return {step.path, step.step, std::move(step.run), {}};
   }
-  if (present(path / "config.json") && present(path / "model.safetensors"))
-    return {path, std::nullopt, nullptr, {}};
-  throw Error(Exit::input, {"this is not a checkpoint",
-                            path.string(),
-                            "a run, one of its steps, or a folder with config.json and "
-                            "model.safetensors",
-                            present(path) ? "none of these" : "no such file or folder",
-                            {}});
+  const bool config = present(path / "config.json"), weights = weight_file_of(path).has_value();
+  if (config && weights) return {path, std::nullopt, nullptr, {}};
+  throw Error(Exit::input,
+              {"this is not a checkpoint",
+               path.string(),
+               "a run, one of its steps, or a folder with config.json and model.safetensors or "
+               "pytorch_model.bin, whole or with an index",
+               !present(path) ? "no such file or folder"
+               : config       ? "config.json alone"
+               : weights      ? "no config.json"
+                              : "none of these",
+               {}});
 }
 
-void Session::load_tokenizer_of(const ModelFolder& folder) {
-  const std::string path = (folder.path / "tokenizer.json").string();
+TokenizerPtr tokenizer_of(const ModelFolder& folder, const ModelConfig& model, std::string& why) {
+  const bool lists = !folder.step && present(folder.path / "vocab.json");
+  std::string file = "tokenizer.json";
+  if (lists && !present(folder.path / file)) file = "vocab.json";
+  const std::string path = (folder.path / file).string();
   if (!present(path)) {
-    without_tokenizer_ = "the checkpoint has no tokenizer.json";
-    return;
+    why = "the checkpoint has no tokenizer.json";
+    return nullptr;
   }
+  TokenizerPtr out;
   try {
-    tokenizer_ = load_tokenizer(path);
+    out = load_tokenizer(path);
   } catch (const Error& e) {
     // Any tokenizer may stand in a folder by others; in ours it is damage.
     if (folder.step) throw;
-    without_tokenizer_ = e.report().what;
-    return;
+    why = e.report().what;
+    return nullptr;
   }
-  if (!folder.step && tokenizer_->vocab_size() > model_.vocab) {
-    without_tokenizer_ = fmt::format("its tokenizer.json has {} ids, the model {}",
-                                     tokenizer_->vocab_size(), model_.vocab);
-    tokenizer_.reset();
-    return;
+  if (out->vocab_size() <= model.vocab) return out;
+  if (!folder.step) {
+    why = fmt::format("its {} has {} ids, the model {}", file, out->vocab_size(), model.vocab);
+    return nullptr;
   }
-  require(tokenizer_->vocab_size() <= model_.vocab, [&] {
-    return Error(Exit::input, {"the tokenizer has more ids than the model",
-                               path,
-                               fmt::format("at most {} ids", model_.vocab),
-                               fmt::format("{}", tokenizer_->vocab_size()),
-                               {}});
-  });
+  throw Error(Exit::input, {"the tokenizer has more ids than the model",
+                            path,
+                            fmt::format("at most {} ids", model.vocab),
+                            fmt::format("{}", out->vocab_size()),
+                            {}});
 }
 
 Session::Session(const ModelFolder& folder, const SessionOptions& options)
     : model_(read_model_config(folder.path)) {
-  check(model_);
-  load_tokenizer_of(folder);
+  tokenizer_ = tokenizer_of(folder, model_, without_tokenizer_);
   sequence_ = options.sequence == 0 ? model_.context : options.sequence;
 
   InferenceOptions inference;

@@ -20,26 +20,31 @@ namespace sluice {
 
 // What a *checkpoint argument* stands for.
 struct ModelFolder {
-  std::filesystem::path path;        // has config.json and model.safetensors
+  std::filesystem::path path;        // has config.json and weights (checkpoint/weight_files.h)
   std::optional<std::int64_t> step;  // none: a Hugging Face folder
   nlohmann::json run;                // the manifest's run object; null for a Hugging Face folder
   std::vector<Report> skipped;       // damaged newer steps of a run that were passed over
 };
 
-// `path` is a run (its newest verified step), a step folder, or a Hugging Face folder. A step's
-// files are checked against the manifest's hashes: one read of each. Errors: Exit::input.
+// `path` is a run (its newest verified step), a step folder, or a Hugging Face folder with weights
+// in any form. A step's files are checked against the manifest's hashes: one read of each. Errors:
+// Exit::input.
 ModelFolder resolve_checkpoint(const std::filesystem::path& path,
                                CheckDepth depth = CheckDepth::hashes);
 
+// The tokenizer of a checkpoint: its tokenizer.json, or its vocab.json and merges.txt. Null where
+// there is none that fits; `why` then says so. Exit::input when a step of ours has a damaged one.
+TokenizerPtr tokenizer_of(const ModelFolder& folder, const ModelConfig& model, std::string& why);
+
 struct SessionOptions {
-  int threads = 0;                            // 0: usable_threads()
-  std::int64_t rows = 0;                      // sequences decoded together; 0: no decoding
-  std::int64_t sequence = 1;                  // tokens of an evaluation window; 0: the context
-  std::optional<DType> precision = {};        // f32 or bf16; none: that of the file's matrices
-  std::string weights = "model.safetensors";  // or "average.safetensors"
-  PlanConfig plan = {};                       // device, and of inference/placing.h where they live
-  bool poison = false;                        // ExecutorOptions::poison, for tests
-  Faults* faults = nullptr;                   // of the disk, for tests; outlives the session
+  int threads = 0;                      // 0: usable_threads()
+  std::int64_t rows = 0;                // sequences decoded together; 0: no decoding
+  std::int64_t sequence = 1;            // tokens of an evaluation window; 0: the context
+  std::optional<DType> precision = {};  // f32 or bf16; none: that of the file's matrices
+  std::string weights = {};             // a file of its own: "average.safetensors"
+  PlanConfig plan = {};                 // device, and of inference/placing.h where they live
+  bool poison = false;                  // ExecutorOptions::poison, for tests
+  Faults* faults = nullptr;             // of the disk, for tests; outlives the session
 };
 
 // Owns everything that using a model takes. The programs are those of assemble_inference().
@@ -63,8 +68,6 @@ class Session {
   const ScratchFile* scratch() const { return scratch_.get(); }
 
  private:
-  void load_tokenizer_of(const ModelFolder& folder);
-
   ModelConfig model_;
   TokenizerPtr tokenizer_;
   std::string without_tokenizer_;

@@ -49,23 +49,18 @@ ModelConfig gpt2_from_config(const nlohmann::json& json) {
   c.heads = integer_field(json, "n_head");
   c.context = integer_field(json, "n_positions");
   c.vocab = integer_field(json, "vocab_size");
-  c.inner =
-      json.contains("n_inner") && !json["n_inner"].is_null() ? integer_field(json, "n_inner") : 0;
+  c.inner = inner_field(json);
   c.norm_eps = number_field(json, "layer_norm_epsilon", 1e-5);
   c.init_std = number_field(json, "initializer_range", 0.02);
-  c.tied = json.value("tie_word_embeddings", true);
+  c.tied = truth_field(json, "tie_word_embeddings", true);
   c.gelu =
       gelu_of_activation(text_field(json, "activation_function", "gelu_new")) == GeluForm::exact
           ? "exact"
           : "tanh";
-  for (const char* unsupported : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
-    require(!json.value(unsupported, false), [&] {
-      return Error(Exit::input, {"this variant of GPT-2 is not supported",
-                                 fmt::format("config.json {}", unsupported),
-                                 "false",
-                                 "true",
-                                 {}});
-    });
+  refuse_variants(json, "GPT-2",
+                  {{"scale_attn_weights", true},
+                   {"scale_attn_by_inverse_layer_idx", false},
+                   {"add_cross_attention", false}});
   return c;
 }
 

@@ -47,8 +47,7 @@ ModelConfig gptj_from_config(const nlohmann::json& json) {
   c.context = integer_field(json, "n_positions");
   c.vocab = integer_field(json, "vocab_size");
   c.rotary = integer_field(json, "rotary_dim");
-  c.inner =
-      json.contains("n_inner") && !json["n_inner"].is_null() ? integer_field(json, "n_inner") : 0;
+  c.inner = inner_field(json);
   c.norm_eps = number_field(json, "layer_norm_epsilon", 1e-5);
   c.init_std = number_field(json, "initializer_range", 0.02);
   c.tied = false;
@@ -56,6 +55,7 @@ ModelConfig gptj_from_config(const nlohmann::json& json) {
       gelu_of_activation(text_field(json, "activation_function", "gelu_new")) == GeluForm::exact
           ? "exact"
           : "tanh";
+  refuse_variants(json, "GPT-J", {{"rotary", true}, {"tie_word_embeddings", false}});
   return c;
 }
 

@@ -1,6 +1,7 @@
 // Declarations of the families' tables: <name>.sharding.cpp and <name>.names.cpp.
 #pragma once
 
+#include <initializer_list>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -27,6 +28,15 @@ ModelConfig gptj_from_config(const nlohmann::json& json);
 std::int64_t integer_field(const nlohmann::json& json, const char* name);
 double number_field(const nlohmann::json& json, const char* name, double fallback);
 std::string text_field(const nlohmann::json& json, const char* name, const char* fallback);
+bool truth_field(const nlohmann::json& json, const char* name, bool fallback);
+std::int64_t inner_field(const nlohmann::json& json);  // "n_inner", which may be null: 0
+// Features that change the mathematics and have one usual value: refused where it is another.
+struct Variant {
+  const char* name;
+  bool usual;
+};
+void refuse_variants(const nlohmann::json& json, const char* family,
+                     std::initializer_list<Variant> variants);
 // GPT-2's end of text when the vocabulary has it, else null: Transformers' default would lie
 // outside.
 nlohmann::json end_of_text_field(const ModelConfig& config);

@@ -90,13 +90,16 @@ nlohmann::json to_json(const MemoryBytes& bytes) {
   return out;
 }
 
-std::string human_bytes(std::int64_t bytes) {
-  static constexpr const char* units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-  double number = static_cast<double>(bytes);
+std::string human_bytes(double bytes) {
+  static constexpr const char* units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  double number = bytes;
   std::size_t unit = 0;
   for (; number >= 1024 && unit + 1 < std::size(units); ++unit) number /= 1024;
-  return unit == 0 ? fmt::format("{} bytes", bytes) : fmt::format("{:.1f} {}", number, units[unit]);
+  return unit == 0 ? fmt::format("{:.0f} bytes", bytes)
+                   : fmt::format("{:.1f} {}", number, units[unit]);
 }
+
+std::string human_bytes(std::int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
 
 std::string to_text(const MemoryBytes& bytes) {
   std::string out, beside;

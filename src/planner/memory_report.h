@@ -61,6 +61,7 @@ nlohmann::json to_json(const MemoryBytes& bytes);
 // A table for a person, one region a line, empty ones left out.
 std::string to_text(const MemoryBytes& bytes);
 std::string human_bytes(std::int64_t bytes);  // "12.3 GiB"
+std::string human_bytes(double bytes);
 
 // Options that, set together, make a plan smaller: "plan.recompute = block".
 struct PlanChange {

@@ -19,7 +19,8 @@ DiskUse disk_use(const Config& config, const ProgramSet& programs) {
   if (steps == 0) return out;
   const std::int64_t saves = saves_after(config, 0);
   out.checkpoints = std::min(out.checkpoints, saves);
-  out.written = steps * out.written_per_step + saves * out.checkpoint;
+  out.written = static_cast<double>(steps) * static_cast<double>(out.written_per_step) +
+                static_cast<double>(saves) * static_cast<double>(out.checkpoint);
   return out;
 }
 

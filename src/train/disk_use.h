@@ -14,7 +14,7 @@ struct DiskUse {
   std::int64_t checkpoint = 0;        // one of them, a tokenizer apart
   std::int64_t checkpoints = 1;       // most at a time: keep_last and the one being written
   std::int64_t written_per_step = 0;  // to the scratch file
-  std::int64_t written = 0;           // by the whole run, saves included; 0: run.tokens is not said
+  double written = 0;  // by the whole run, saves included: exceeds 2^63; 0: run.tokens is not said
 
   std::int64_t total() const { return scratch + checkpoints * checkpoint; }
 };

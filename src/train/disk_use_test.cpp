@@ -4,6 +4,8 @@
 
 #include "backend/disk/disk_space.h"
 #include "core/test_folder.h"
+#include "train/assembly.h"
+#include "train/fit.h"
 
 namespace sluice {
 namespace {
@@ -26,6 +28,21 @@ TEST(DiskUse, CountsTheSavesThatAreLeft) {
         EXPECT_EQ(saves_after(run_of(steps, every, 3), from), saves)
             << steps << " " << every << " " << from;
       }
+}
+
+TEST(DiskUse, ALongRunWritesMoreThan64BitsCount) {
+  constexpr const char* text = R"(
+model = { family = "gpt2", layers = 2, width = 32, heads = 2, context = 32, vocab = 64 }
+batch = { tokens = 64, sequence = 32 }
+plan = { homes = "disk" })";
+  Config config = parse_config(text, "a.toml");
+  const Plan plan = placed(config, plan_of(config), 1);
+  const ProgramSet programs = assemble_training(config, plan, 1);
+  config.run.tokens = std::int64_t{64} << 52;
+  const DiskUse use = disk_use(config, programs);
+  EXPECT_GT(use.written_per_step, 1 << 16);
+  EXPECT_GE(use.written,
+            static_cast<double>(std::int64_t{1} << 52) * static_cast<double>(use.written_per_step));
 }
 
 // Whether a run that goes on is let, with room for so many checkpoints and a half.

@@ -34,8 +34,10 @@ std::string shown(const std::string& value) { return value.empty() ? "nothing" :
 
 bool is_model(std::string_view key) { return key.starts_with("model."); }
 // Steps, cursor and schedule count in the batches that the run began with; another model has other
-// tensors.
-bool is_fixed(std::string_view key) { return is_model(key) || key.starts_with("batch."); }
+// tensors; and it began where it began.
+bool is_fixed(std::string_view key) {
+  return is_model(key) || key.starts_with("batch.") || key == "from";
+}
 
 }  // namespace
 
@@ -49,6 +51,7 @@ NumericsKey numerics_key(const Config& config, const KeyFacts& facts) {
   lines["data.checksum"] = quoted(facts.data);
   lines["formats"] = quoted(facts.formats);
   lines["fusions"] = quoted(facts.fusions);
+  if (!facts.from.empty()) lines["from"] = quoted(facts.from);
   lines["run.isa"] = quoted(facts.isa);
   lines["plan.micro_batch"] = fmt::format("{}", facts.plan.micro_batch);
   lines["plan.precision"] =

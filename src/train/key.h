@@ -19,6 +19,7 @@ struct KeyFacts {
   std::string data;             // checksum of the training shards, tokenizer included
   std::string fusions;          // graph/fusion.h
   std::string algorithms = {};  // hash of backend/algorithms.h's table; empty: the backend has none
+  std::string from = {};        // hash of the weights that the run began with; empty: random ones
   std::string formats;          // versions of what state, gradients and random numbers look like
   Plan plan;                    // resolved; its recompute is not part of the key
 };

@@ -72,10 +72,6 @@ class Steps {
   int threads_;
 };
 
-}  // namespace
-
-namespace {
-
 // Within the budgets of all three tiers.
 std::vector<Placement> within_budgets(const Config& config, const Plan& plan, Sizes& sizes) {
   const auto device = [&](const Placement& one) { return sizes.of(one).device; };

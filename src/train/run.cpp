@@ -25,9 +25,10 @@
 namespace sluice {
 namespace {
 
-// Tokens on disk and what made them.
+// Tokens on disk and what made them, and the weights that training begins with.
 struct Data {
-  explicit Data(const Config& config) : train(config.data.train) {
+  explicit Data(const TrainRequest& request) : train(request.config.data.train) {
+    const Config& config = request.config;
     if (!config.data.validation.empty()) validation.emplace(config.data.validation);
     for (TokenFile* file : {&train, validation ? &*validation : nullptr}) {
       if (file == nullptr) continue;
@@ -35,17 +36,37 @@ struct Data {
       if (train.tokenizer() && file != &train)
         require_tokenizer(*file, *train.tokenizer(), train.name());
     }
-    if (!train.tokenizer()) return;
-    require(train.tokenizer()->vocab <= config.model.vocab, [&] {
-      return Error(Exit::usage,
-                   {"the model's vocabulary is smaller than the tokenizer's",
-                    config.place("model.vocab"),
-                    fmt::format("at least {} ({} tokenizer of {})", train.tokenizer()->vocab,
-                                train.tokenizer()->kind, train.name()),
-                    fmt::format("{}", config.model.vocab),
-                    {fmt::format("model.vocab = {}", train.tokenizer()->vocab)}});
-    });
-    tokenizer = load_tokenizer(train.tokenizer_path());
+    if (train.tokenizer()) {
+      require_vocabulary(request);
+      tokenizer_path = train.tokenizer_path();
+      tokenizer = load_tokenizer(tokenizer_path);
+    }
+    from = kept_start(request.out);
+    if (request.from) use(open_start(*request.from, config.model));
+  }
+
+  void require_vocabulary(const TrainRequest& request) const {
+    const TokenizerIdentity& tokens = *train.tokenizer();
+    const std::int64_t vocab = request.config.model.vocab;
+    if (tokens.vocab <= vocab) return;
+    std::string remedy = fmt::format("model.vocab = {}", tokens.vocab);
+    if (request.from)
+      remedy = fmt::format("sluice prepare INPUT.txt --tokenizer {} --out PREFIX",
+                           request.from->path.string());
+    throw Error(Exit::usage, {"the model's vocabulary is smaller than the tokenizer's",
+                              request.config.place("model.vocab"),
+                              fmt::format("at least {} ({} tokenizer of {})", tokens.vocab,
+                                          tokens.kind, train.name()),
+                              fmt::format("{}", vocab),
+                              {remedy}});
+  }
+
+  void use(Start checkpoint) {
+    start = std::move(checkpoint);
+    from = start->hash;
+    if (tokenizer) return require_same_ids(train, *tokenizer, *start);
+    tokenizer = std::move(start->tokenizer);
+    tokenizer_path = start->tokenizer_path;
   }
 
   RowOptions rows(const Config& config) const {
@@ -59,6 +80,9 @@ struct Data {
   TokenFile train;
   std::optional<TokenFile> validation;
   TokenizerPtr tokenizer;  // null: raw ids
+  std::string tokenizer_path;
+  std::optional<Start> start;
+  std::string from;  // KeyFacts::from
 };
 
 NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, const Device& device,
@@ -70,6 +94,7 @@ NumericsKey key_of(const Config& config, const Data& data, const Plan& plan, con
   if (data.train.tokenizer()) facts.data += " " + data.train.tokenizer()->hash;
   facts.fusions = fusion_set(device.is_gpu(), plan.numerics.gelu_in_product);
   facts.algorithms = algorithms;
+  facts.from = data.from;
   facts.formats = "exact 1, compact 1, int8 1, philox 1";
   facts.plan = plan;
   return numerics_key(config, facts);
@@ -393,6 +418,30 @@ struct BesideTheLoop {
   std::optional<Tracing> tracing;
 };
 
+// A run that began with a checkpoint's weights, and never saved its own, needs them again.
+void require_start(const Data& data, const RunFiles& files) {
+  require(data.from.empty() || data.start || files.resumed(), [&] {
+    return Error(Exit::usage, {"this run begins with the weights of a checkpoint",
+                               files.folder().string(),
+                               "--from with that checkpoint: the run has saved no step of its own",
+                               "no --from",
+                               {"--from DIR"}});
+  });
+}
+
+void begin(Trainer& trainer, const Config& config, const Data& data, RunFiles& files,
+           MetricsLog& log) {
+  if (files.resumed()) {
+    say(log, files.load(trainer, config.model));
+  } else if (data.start) {
+    trainer.start_from(data.start->folder.path);
+    say(log, {fmt::format("begins with the weights of {}", data.start->folder.path.string())});
+  } else {
+    trainer.initialize();
+  }
+  trainer.derive();
+}
+
 // A device that a test lets fail, in front of the real one; null: no test does.
 std::unique_ptr<Backend> broken_device(Backend& below, const TrainRequest& request,
                                        const RunFiles& files) {
@@ -411,13 +460,14 @@ Exit train(const TrainRequest& asked) {
   const std::optional<Machine> machine = machine_of(request, here, device);
   const PlanMachine planned_on = plan_machine(device, here);
   require_plan(request, planned_on);
-  const Data data(request.config);
+  const Data data(request);
   const std::string folder = folder_of(request, data, device);
   const auto [config, plan, messages] = decide(request, folder, planned_on, device);
   const TrainingBatches batches(data.train, data.rows(config),
                                 static_cast<std::uint64_t>(config.run.seed));
   RunFiles files(folder, key_of(config, data, plan, device), request.accepted_changes,
                  request.resume);
+  require_start(data, files);
   const auto programs =
       std::make_shared<const ProgramSet>(assemble_training(config, plan, device.workers()));
 
@@ -445,11 +495,7 @@ Exit train(const TrainRequest& asked) {
   watchers.options.scratch = scratch.get();
   const std::unique_ptr<Backend> broken = broken_device(*backend, request, files);
   Trainer trainer(config, plan, broken ? *broken : *backend, programs, batches, watchers.options);
-  if (files.resumed())
-    say(log, files.load(trainer, config.model));
-  else
-    trainer.initialize();
-  trainer.derive();
+  begin(trainer, config, data, files, log);
 
   BesideTheLoop beside(trainer, config, data, files);
   if (watchers.recorder)
@@ -463,7 +509,7 @@ Exit train(const TrainRequest& asked) {
                         beside.validator ? &*beside.validator : nullptr,
                         beside.sampler ? &*beside.sampler : nullptr,
                         beside.tracing ? &*beside.tracing : nullptr,
-                        data.tokenizer ? data.train.tokenizer_path() : std::string(),
+                        data.tokenizer_path,
                         *request.faults,
                         request.stop_signal};
   const Exit exit = training_loop(parts);

@@ -9,6 +9,7 @@
 
 #include "core/fault.h"
 #include "train/config.h"
+#include "train/from.h"
 #include "train/plan_file.h"
 
 namespace sluice {
@@ -16,6 +17,7 @@ namespace sluice {
 struct TrainRequest {
   Config config;
   std::optional<PlanFile> plan;                   // --plan, which `config` has already
+  std::optional<ModelFolder> from;                // --from, whose model `config` has already
   std::string out;                                // empty: runs/NAME-KEY8
   std::vector<std::string> accepted_changes;      // --change
   std::string resume = "auto";                    // or "never"

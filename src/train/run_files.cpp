@@ -110,6 +110,16 @@ std::optional<PlanFile> kept_plan(const fs::path& folder) {
   }
 }
 
+std::string kept_start(const fs::path& folder) {
+  if (!is_run(folder)) return {};
+  const std::string key = read_file((folder / "key.txt").string());
+  constexpr std::string_view line = "\nfrom = \"";
+  const std::size_t at = key.find(line);
+  if (at == std::string::npos) return {};
+  const std::size_t begin = at + line.size();
+  return key.substr(begin, key.find('"', begin) - begin);
+}
+
 RunFiles::RunFiles(fs::path folder, const NumericsKey& key,
                    const std::vector<std::string>& accepted, const std::string& resume)
     : folder_(std::move(folder)) {

@@ -17,6 +17,9 @@ namespace sluice {
 // The plan with which the run of `folder` went on last; none: there is no run, or none was kept.
 std::optional<PlanFile> kept_plan(const std::filesystem::path& folder);
 
+// KeyFacts::from of the run in `folder`; empty: there is none, or it began with random weights.
+std::string kept_start(const std::filesystem::path& folder);
+
 class RunFiles {
  public:
   // Decides what `folder` is. Exit::usage: the folder holds something else, or a run whose key

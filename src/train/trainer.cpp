@@ -39,6 +39,17 @@ void Trainer::initialize() {
       const Tensor low = p.low == no_value ? Tensor{} : tensor(layer, "low." + p.name);
       fill_initial(tensor(layer, p.name), low, p, tensors_[index++].name, seed, scales);
     }
+  begin();
+}
+
+void Trainer::start_from(const std::filesystem::path& dir) {
+  load_masters(dir, config_.model, tensors_,
+               [&](int layer, const std::string& value) { return tensor(layer, value); });
+  begin();
+}
+
+// What depends on the weights that a run begins with.
+void Trainer::begin() {
   std::fill(spikes().begin(), spikes().end(), 0.0);
   begin_averages(tensors_,
                  [&](int layer, const std::string& value) { return tensor(layer, value); });

@@ -48,6 +48,8 @@ class Trainer {
   // Weights from the seed, moments zero; or as the caller fills them through tensor(). Then
   // derive().
   void initialize();
+  // Weights of a checkpoint (load_masters()) instead, in the folder `dir`.
+  void start_from(const std::filesystem::path& dir);
   // What optim.skip_spikes knows of the steps so far; empty: it is off. REQUIRES: settled.
   std::span<double> spikes() const;
   void derive();  // remakes the derived weights after weights were written
@@ -69,6 +71,8 @@ class Trainer {
   std::uint64_t digest() const;
 
  private:
+  void begin();
+
   const Config& config_;
   Plan plan_;
   RunLength length_;

@@ -99,9 +99,12 @@ TEST(Gpu, AttentionInBf16IsClose) {
   }
 }
 
-// A vocabulary whose logits fill a multiprocessor's memory, in which a block takes several tokens.
-TEST(Gpu, AHeadOfManyWordsIsClose) {
-  constexpr std::int64_t vocab = 30011, rows = 30080, tokens = 301, width = 16;
+struct Words {
+  std::int64_t vocab, rows, tokens, width;
+};
+
+void expect_head_is_close(const Words& words) {
+  const auto [vocab, rows, tokens, width] = words;
   for (const DType type : {DType::f32, DType::bf16})
     for (const bool biased : {false, true}) {
       RandomFrame f(11);
@@ -118,9 +121,10 @@ TEST(Gpu, AHeadOfManyWordsIsClose) {
                   .vocab = vocab,
                   .chunk = 256};
       if (biased) op.bias = f.random({{Axis::vocab, rows}});
-      for (const std::size_t token : {0, 7, 140, 300}) f[op.weights].numbers[token] = 0;
-      const OpCase one{fmt::format("head_loss: {}, bias {}", name_of(type), biased), op,
-                       f.values()};
+      for (const std::int64_t token : {std::int64_t{0}, std::int64_t{7}, tokens - 1})
+        f[op.weights].numbers[static_cast<std::size_t>(token)] = 0;
+      const OpCase one{fmt::format("head_loss of {}: {}, bias {}", vocab, name_of(type), biased),
+                       op, f.values()};
       const TestFrame result = result_of(one);
       EXPECT_TRUE(result.guards_hold());
       const std::vector<RefValue> expected = expected_of(one);
@@ -132,6 +136,14 @@ TEST(Gpu, AHeadOfManyWordsIsClose) {
         fmt::print("{} value {}: {:.1e}\n", one.label, id, error);
       }
     }
+}
+
+// Vocabularies whose logits lie in the shared memory of two, four and five blocks, which take
+// several tokens, and one that is too large for that.
+TEST(Gpu, AHeadOfManyWordsIsClose) {
+  for (const Words& words : {Words{30011, 30080, 301, 16}, Words{50257, 50304, 150, 8},
+                             Words{70001, 70016, 150, 8}, Words{140003, 140032, 9, 8}})
+    expect_head_is_close(words);
 }
 
 // What the checks above must not let pass.

@@ -13,11 +13,9 @@ using bfloat = __nv_bfloat16;
 
 // Calls f with a null pointer of the storage type.
 template <class F>
-void with_type(Type type, F f) {
-  if (type == Type::f32)
-    f(static_cast<float*>(nullptr));
-  else
-    f(static_cast<bfloat*>(nullptr));
+auto with_type(Type type, F f) {
+  if (type == Type::f32) return f(static_cast<float*>(nullptr));
+  return f(static_cast<bfloat*>(nullptr));
 }
 
 __device__ inline float load(const float* p) { return *p; }

@@ -7,6 +7,7 @@
 // what the row is about the lack of: then the command must succeed.
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <fstream>
 #include <optional>
 #include <regex>
@@ -143,7 +144,7 @@ TEST_P(Errors, SayWhatIsWrongAndChangeNothing) {
 INSTANTIATE_TEST_SUITE_P(Table, Errors, testing::ValuesIn(all_rows()), [](const auto& instance) {
   std::string name = instance.param.name;
   for (char& c : name)
-    if (c == ' ' || c == '-') c = '_';
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
   return name;
 });
 

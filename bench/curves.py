@@ -50,8 +50,8 @@ def drawn(runs):
     last = min(min(losses) for losses in runs.values())
     loss = Panel(TOP, UPPER, steps, int(last), 11)
     loss.ticks(range(int(last), 12), str)
-    gap = Panel(TOP + UPPER + GAP, LOWER, steps, -0.6, 0.6)
-    gap.ticks((-0.6, -0.3, 0, 0.3, 0.6), lambda value: f"{value:+.1f}%")
+    gap = Panel(TOP + UPPER + GAP, LOWER, steps, -0.9, 0.9)
+    gap.ticks((-0.9, -0.6, -0.3, 0, 0.3, 0.6, 0.9), lambda value: f"{value:+.1f}%")
     for sign in (-1, 1):
         gap.line([(0, 0.3 * sign), (steps, 0.3 * sign)], "#a00", 1, ' stroke-dasharray="6 4"')
     for colour, seed in zip(COLOURS, seeds):

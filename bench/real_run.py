@@ -144,6 +144,11 @@ def report(runs, say):
     bound, good = max(LIMIT, floor), True
     say(f"noise floor, PyTorch beside PyTorch with another attention: at most {100 * floor:.3f}% in a mean of {WINDOW} steps;"
         f" so the bound is {100 * bound:.3f}%")
+    for name, seed in runs:
+        if name in ("other", "again"):
+            what = "another attention" if name == "other" else "the same once more"
+            say(f"seed {seed}: PyTorch with {what} is apart by at most "
+                f"{100 * largest(apart(runs[name, seed], runs['default', seed])):.3f}%")
     for seed in seeds:
         ours, theirs = runs["ours", seed], runs["default", seed]
         found = apart(ours, theirs)

@@ -2,11 +2,9 @@
 // those that the CPU's kernels are held to; that bits repeat is repeat_test.cpp's.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <map>
 
 #include "bf16_attention.h"
-#include "core/random.h"
 #include "shared_gpu.h"
 
 namespace sluice {
@@ -80,33 +78,6 @@ TEST(Gpu, StateAndMasksHaveTheBitsOfTheCpu) {
     cpu.run(one.op, expected.frame());
     EXPECT_TRUE(same_bits(one, result_of(one), expected)) << one.label;
   }
-}
-
-// Words that very many tokens have, beside rare ones, and one that none has.
-TEST(Gpu, GradientsOfCrowdedRowsHaveTheBitsOfTheCpu) {
-  if (!available(Isa::avx2)) return;
-  CpuBackend cpu({.threads = 1, .isa = Isa::avx2});
-  constexpr std::int64_t tokens = 9001, rows = 700, width = 40;
-  std::vector<double> ids(tokens);
-  for (std::size_t t = 0; t < ids.size(); ++t) {
-    const double draw = random_uniform(3, 4, t);
-    ids[t] = draw < 0.5 ? 0 : draw < 0.7 ? 17 : draw < 0.77 ? rows - 1 : std::floor(draw * 600);
-  }
-  for (const DType type : {DType::f32, DType::bf16})
-    for (const bool first : {false, true}) {
-      RandomFrame f(12);
-      const Shape each{{Axis::batch, 1}, {Axis::time, tokens}};
-      const EmbedGrad op{
-          .ids = f.numbers(each, DType::i32, ids),
-          .dy =
-              f.random({{Axis::batch, 1}, {Axis::time, tokens}, {Axis::model, width}}, 1, 0, type),
-          .dtable = f.accumulator({{Axis::vocab, rows}, {Axis::model, width}}, first)};
-      const OpCase one{fmt::format("embed_grad {} crowded, {}", name_of(type), first), op,
-                       f.values(), first};
-      TestFrame expected(one, {}, true);
-      cpu.run(one.op, expected.frame());
-      EXPECT_TRUE(same_bits(one, result_of(one), expected)) << one.label;
-    }
 }
 
 // Probabilities are bf16 when they are multiplied by values, so a result has some of their

@@ -39,22 +39,11 @@ struct Sorted {
   std::int64_t rows;
 };
 constexpr int frequent = 64;
-constexpr int crowded = 512;  // tokens of a row among which none looks for its rank
-
-// Adds one to counts[row] for each thread of the warp that calls it, and says what was there before
-// this thread's: one atomic for all of them that mean the same row, as many often do.
-__device__ inline int count_one(int* counts, std::int64_t row) {
-  const unsigned same = __match_any_sync(__activemask(), static_cast<int>(row));
-  const int lane = threadIdx.x % 32, first = __ffs(static_cast<int>(same)) - 1;
-  int before = 0;
-  if (lane == first) before = atomicAdd(counts + row, __popc(same));
-  return __shfl_sync(same, before, first) + __popc(same & ((1u << lane) - 1));
-}
 
 __global__ void count_kernel(const std::int32_t* ids, int tokens, std::int64_t rows, int* counts,
                              int* bad) {
   const int t = blockIdx.x * blockDim.x + threadIdx.x;
-  if (t < tokens) (void)count_one(counts, row_of(ids[t], rows, t, bad));
+  if (t < tokens) atomicAdd(counts + row_of(ids[t], rows, t, bad), 1);
 }
 
 // Each row's count becomes where its tokens begin, and rows that have any are listed: one block, a
@@ -111,7 +100,7 @@ __global__ void place_kernel(const std::int32_t* ids, int tokens, std::int64_t r
   const int t = blockIdx.x * blockDim.x + threadIdx.x;
   if (t >= tokens) return;
   const std::int32_t id = 0 <= ids[t] && ids[t] < rows ? ids[t] : 0;
-  to.loose[count_one(to.ends, id)] = t;
+  to.loose[atomicAdd(to.ends + id, 1)] = t;
 }
 
 __global__ void rank_kernel(const std::int32_t* ids, int tokens, std::int64_t rows, Sorted to) {
@@ -119,50 +108,10 @@ __global__ void rank_kernel(const std::int32_t* ids, int tokens, std::int64_t ro
   if (t >= tokens) return;
   const std::int32_t id = 0 <= ids[t] && ids[t] < rows ? ids[t] : 0;
   const int begin = id == 0 ? 0 : to.ends[id - 1], end = to.ends[id];
-  if (end - begin >= crowded) return;
   int rank = 0;
 #pragma unroll 4
   for (int i = begin; i < end; ++i) rank += to.loose[i] < t ? 1 : 0;
   to.tokens[begin + rank] = t;
-}
-
-// The tokens of crowded rows in their order: a block to a row, which looks through all tokens.
-__global__ void __launch_bounds__(1024)
-    crowd_kernel(const std::int32_t* ids, int tokens, std::int64_t rows, Sorted to) {
-  constexpr int each = 4;
-  __shared__ int room[2][32];  // in turns
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int turn = 0;
-  for (int r = blockIdx.x; r < to.presents[1]; r += gridDim.x) {
-    const int row = to.present[rows - 1 - r];
-    int at = row == 0 ? 0 : to.ends[row - 1];
-    if (to.ends[row] - at < crowded) continue;
-    for (int begin = 0; begin < tokens; begin += 1024 * each, turn ^= 1) {
-      const int first = begin + static_cast<int>(threadIdx.x) * each;
-      bool mine[each];
-      int count = 0;
-#pragma unroll
-      for (int k = 0; k < each; ++k) {
-        const std::int32_t id = first + k < tokens ? ids[first + k] : -1;
-        mine[k] = first + k < tokens && (0 <= id && id < rows ? id : 0) == row;
-        count += mine[k] ? 1 : 0;
-      }
-      int before = count;
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const int other = __shfl_up_sync(~0u, before, step);
-        if (lane >= step) before += other;
-      }
-      if (lane == 31) room[turn][warp] = before;
-      __syncthreads();
-      int of_warps = room[turn][lane];
-      int place = at + before - count + __reduce_add_sync(~0u, lane < warp ? of_warps : 0);
-      at += __reduce_add_sync(~0u, of_warps);
-#pragma unroll
-      for (int k = 0; k < each; ++k)
-        if (mine[k]) to.tokens[place++] = first + k;
-    }
-  }
 }
 
 // Two neighbours' numbers, as they are stored. The loads are volatile so that all of a lot are on
@@ -268,7 +217,6 @@ void embed_grad(cudaStream_t s, Type type, const std::int32_t* ids, std::int64_t
   begin_kernel<<<1, 1024, 0, s>>>(sorted);
   place_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted);
   rank_kernel<<<grid, 256, 0, s>>>(ids, count, rows, sorted);
-  if (tokens >= crowded) crowd_kernel<<<132, 1024, 0, s>>>(ids, count, rows, sorted);
   const auto blocks = [&](std::int64_t most, int columns) {
     return dim3(static_cast<unsigned>(std::min(most, std::min(tokens, rows))),
                 static_cast<unsigned>((width + columns - 1) / columns));

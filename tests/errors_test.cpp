@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <cctype>
 
+#include <cctype>
 #include <fstream>
 #include <optional>
 #include <regex>

@@ -1,4 +1,4 @@
-// Inputs cut into pieces of about a megabyte: what one thread works on at a time.
+// Inputs cut into pieces of about half a megabyte: what one thread works on at a time.
 //
 // Where a piece ends depends on the input and the tokenizer alone, never on threads. A PieceReader
 // belongs to one thread at a time. Errors: Exit::input.
@@ -18,7 +18,7 @@
 
 namespace sluice {
 
-inline constexpr std::size_t piece_bytes = std::size_t{1} << 20;
+inline constexpr std::size_t piece_bytes = std::size_t{1} << 19;
 // What has to be in memory as a whole: a line or a member of an archive, and the text between two
 // places where it may be cut.
 inline constexpr std::size_t longest_document = std::size_t{64} << 20;

@@ -165,7 +165,7 @@ class Pipeline {
 }  // namespace
 
 std::int64_t piece_budget(int threads) {
-  return static_cast<std::int64_t>(piece_bytes) * std::clamp(2 * threads, 4, 128);
+  return static_cast<std::int64_t>(piece_bytes) * std::clamp(threads + 1, 3, 128);
 }
 
 void run_pipeline(const PipelineJob& job) { Pipeline(job).run(); }

@@ -35,7 +35,7 @@ class Meter {
 
 // Bytes of the input between two commits: a kill costs half of it and what is on its way.
 std::int64_t between_commits(std::int64_t total) {
-  return std::clamp(total / 128, std::int64_t{1} << 20, std::int64_t{1} << 28);
+  return std::clamp(total / 128, std::int64_t{1} << 18, std::int64_t{1} << 28);
 }
 
 class Preparation {

@@ -65,7 +65,7 @@ TEST_F(PrepareResumeSlow, goes_on_in_every_kind_of_input) {
   write_text(folder_.path("a.jsonl.zst"), frames);
   for (const std::string input : {"a.jsonl", "a.txt", "a.jsonl.gz", "a.jsonl.zst"}) {
     prepare(options(input, "whole"));
-    // Ids and documents of a piece are a write each; a commit needs a megabyte of the file.
+    // Ids and documents of a piece are a write each; a commit needs 256 KiB of the file.
     const bool packs = input == "a.jsonl.zst";
     EXPECT_GT(until_done(options(input, "parts"), packs              ? 15
                                                   : input == "a.txt" ? 3

@@ -32,9 +32,8 @@ void read_all(const std::string& path) {
 }
 
 // Eleven ids and a sidecar that says so: only the index is anybody's.
-const std::string& folder() {
-  static const std::string out = [] {
-    std::string name = "/dev/shm/sluice-fuzz-XXXXXX";
+struct Folder {
+  Folder() {
     if (mkdtemp(name.data()) == nullptr) std::abort();
     const std::vector<std::uint16_t> ids = {97, 98, 99, 256, 256, 104, 101, 108, 108, 111, 256};
     write(name + "/set.bin", ids.data(), ids.size() * 2);
@@ -42,10 +41,14 @@ const std::string& folder() {
         R"({"format":"sluice-tokens","version":1,"tokenizer":{"kind":"bytes","hash":"x","vocab":257,"end_of_text":256},)"
         R"("tokens":11,"documents":3,"text_bytes":8,"bin":{"bytes":22,"xxh3_128":"x"},"idx":{"bytes":94,"xxh3_128":"x"}})";
     write(name + "/set.json", sidecar.data(), sidecar.size());
-    std::atexit([] { std::filesystem::remove_all(folder()); });
-    return name;
-  }();
-  return out;
+  }
+  ~Folder() { std::filesystem::remove_all(name); }
+  std::string name = "/dev/shm/sluice-fuzz-XXXXXX";
+};
+
+const std::string& folder() {
+  static const Folder out;
+  return out.name;
 }
 
 }  // namespace

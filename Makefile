@@ -4,6 +4,7 @@
 
 JOBS ?= $(shell nproc)
 SETUP_SECONDS ?= 0
+FUZZ_SECONDS ?= 60
 SLUICE_CUDA ?= auto
 # In `make test` the rooms that read what others wrote, or that deal in addresses; in `make test-all` the others too.
 ASAN_TESTS ?= core data program executor checkpoint backend
@@ -12,7 +13,7 @@ TSAN_TESTS ?= backend whole
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: setup build demo quick test test-all bench goldens interop format check clean \
+.PHONY: setup build demo quick test test-all bench fuzz goldens interop format check clean \
         merges austen setup-cuda cuda-headers configure \
         test-build stages stage-quick stage-slow stage-all stage-asan stage-asan-all stage-tsan
 
@@ -133,6 +134,16 @@ test-all:
 	  tools/timed 'all sanitized' 20 $(MAKE) stage-asan-all && \
 	  tools/timed 'thread sanitizer' 30 $(MAKE) stage-tsan; $(report)
 
+# Every fuzzer of tests/fuzz for FUZZ_SECONDS, from its corpus, which grows in build/fuzz: an input that crashes is left there.
+fuzz:
+	@cmake >/dev/null -G Ninja -S . -B build/fuzz -Wno-dev -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Sanitize \
+	  -DCMAKE_CXX_FLAGS_SANITIZE=-O1 -DSLUICE_SANITIZE=address,undefined -DSLUICE_FUZZ=ON -DSLUICE_TESTS=OFF
+	@for source in tests/fuzz/*.cpp; do \
+	  name=$$(basename $$source .cpp) && ninja -C build/fuzz -j $(JOBS) --quiet fuzz_$$name && mkdir -p build/fuzz/corpus/$$name && \
+	  build/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 -print_funcs=0 -verbosity=0 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
+	done
+
 # Remakes the committed fixtures from Transformers: needs PyTorch, which nothing else here does.
 goldens:
 	@test -d build/venv || python3 -m venv build/venv
@@ -151,6 +162,7 @@ interop: build merges
 	@build/venv/bin/python tools/goldens/checkpoints.py --ours $(RELEASE)/sluice
 	@build/venv/bin/pip install --quiet -r tools/goldens/tensorboard.txt
 	@build/venv/bin/python tools/goldens/events.py --sluice $(RELEASE)/sluice
+	@build/venv/bin/python bench/real_run.py --tiny --sluice $(RELEASE)/sluice
 
 clean:
 	@rm -rf build/release build/test build/asan build/tsan build/times.tsv build/times.tsv.before build/counts.txt

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is Sluice faster than its peers on this machine? Every comparison of `make bench`, in one run.
 
-    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32] [step-bf16] [stream] [predict] [tokens]    (without names: all)
+    bench/run.py [gemm-f32] [gemm-bf16] [train-bf16] [train-f32] [step-bf16] [stream] [predict] [tokens] [prepare]    (without names: all)
 
 Fetches PyTorch and Transformers from PyPI into build/venv when they are not there, builds the timing programs into
 build/bench and writes each result with its command to bench/results/. It takes about an hour on two cores. Nothing
@@ -75,9 +75,13 @@ def compare_tokens(name, python, _program, _bf16):
     run(python, "bench/tokens.py", "--sluice", SLUICE, "--out", f"bench/results/{name}.txt")
 
 
+def compare_prepare(name, python, _program, _bf16):
+    run(python, "bench/prepare.py", "--sluice", SLUICE, "--out", f"bench/results/{name}.txt")
+
+
 COMPARISONS = {"gemm-f32": compare_gemm, "gemm-bf16": compare_gemm, "train-bf16": compare_training,
                "train-f32": compare_training, "step-bf16": tabulate_step, "stream": compare_streaming,
-               "predict": compare_prediction, "tokens": compare_tokens}
+               "predict": compare_prediction, "tokens": compare_tokens, "prepare": compare_prepare}
 
 
 def main():

@@ -46,8 +46,8 @@ TEST(MemoryReport, the_process_follows_its_formula) {
 }
 
 TEST(MemoryReport, bytes_for_a_person) {
-  EXPECT_EQ(human_bytes(1023), "1023 bytes");
-  EXPECT_EQ(human_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(human_bytes(std::int64_t{1023}), "1023 bytes");
+  EXPECT_EQ(human_bytes(std::int64_t{1536}), "1.5 KiB");
   EXPECT_EQ(human_bytes(std::int64_t{5} << 30), "5.0 GiB");
 }
 

@@ -44,8 +44,8 @@ fs::path scratch_file() {
 Process::Process(const std::string& command, const fs::path& folder)
     : out_(scratch_file()), err_(scratch_file()) {
   const std::string script = std::string("SLUICE='") + SLUICE_BINARY_DIR + "/sluice'\nGOLDENS='" +
-                             SLUICE_SOURCE_DIR + "/tests/goldens'\n. '" +
-                             SLUICE_SOURCE_DIR + "/tests/tiny.sh'\n" + command;
+                             SLUICE_SOURCE_DIR + "/tests/goldens'\n. '" + SLUICE_SOURCE_DIR +
+                             "/tests/tiny.sh'\n" + command;
   child_ = ::fork();
   if (child_ < 0) throw std::runtime_error("cannot start a child process");
   if (child_ == 0) become(script.c_str(), folder.c_str(), out_.c_str(), err_.c_str());

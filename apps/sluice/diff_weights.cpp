@@ -54,9 +54,10 @@ Difference compare(const Opened& a, const Opened& b, const ModelTensor& tensor) 
       off += gap * gap;
       if (!(gap <= out.largest)) out.largest = gap;
     }
+    const auto read = static_cast<std::int64_t>(x.size());
+    a.files.forget(first, bytes_of_piece(first, at, read));
+    b.files.forget(second, bytes_of_piece(second, at, read));
   }
-  a.files.forget(first, first.bytes);
-  b.files.forget(second, second.bytes);
   out.distance = norm > 0 ? std::sqrt(off / norm) : off > 0 ? INFINITY : 0;
   return out;
 }

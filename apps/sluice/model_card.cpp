@@ -95,8 +95,10 @@ void describe_training(Table& table, const ModelCard& card, const Config& config
       text += fmt::format(", {:.4f} bits per byte", row["bits_per_byte"].get<double>());
     table.row("validation loss", text);
   }
-  if (card.average) table.row("weights", "the average that optim.ema kept");
-  table.row("digest of the weights", fmt::format("`{}`", run.value("digest", "")));
+  if (card.average)
+    table.row("weights", "the average that optim.ema kept");
+  else
+    table.row("digest of the trained weights", fmt::format("`{}`", run.value("digest", "")));
   table.row("key of the run", fmt::format("`{}`", run.value("key_hash", "")));
 }
 

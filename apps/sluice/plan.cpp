@@ -14,6 +14,7 @@
 #include "train/device.h"
 #include "train/disk_use.h"
 #include "train/fit.h"
+#include "train/from.h"
 #include "train/machine_fit.h"
 #include "train/metrics.h"
 #include "train/plan_file.h"
@@ -23,7 +24,7 @@ namespace sluice {
 namespace {
 
 struct Options {
-  std::string config, show, machine, plan, save;
+  std::string config, from, show, machine, plan, save;
 };
 
 struct Planned {
@@ -101,6 +102,9 @@ Planned plan_for(const Options& options, const Context& context) {
     out.config = with_plan(std::move(out.config), *file);
   }
   apply_overrides(out.config, context.overrides);
+  if (!options.from.empty())
+    out.config =
+        with_model_of(std::move(out.config), find_checkpoint(options.from, CheckDepth::sizes));
   if (file) require_made_for(*file, out.config);
   check(out.config);
   const bool named = !options.machine.empty();
@@ -347,6 +351,8 @@ void add_plan(CLI::App& app, Context& context) {
   command->add_option("config", o->config, "a TOML file or a built-in name")
       ->required()
       ->type_name("CONFIG");
+  command->add_option("--from", o->from, "of the model of a checkpoint, as `sluice train --from`")
+      ->type_name("DIR");
   command
       ->add_option("--machine", o->machine,
                    "plan for this machine: a file, or h200, h200x4-one, rtx4090-64g")

@@ -66,8 +66,9 @@ void write_piece(SafetensorsWriter& writer, const WeightFiles& files, const Piec
     numbers.resize(static_cast<std::size_t>(std::min(piece_numbers, count - first)));
     read_numbers(*piece.stored, first, numbers);
     writer.write(piece.info.name, encode(numbers, piece.info.dtype, narrow));
+    const auto read = static_cast<std::int64_t>(numbers.size());
+    files.forget(*piece.stored, bytes_of_piece(*piece.stored, first, read));
   }
-  files.forget(*piece.stored, piece.stored->bytes);
 }
 
 ExportedFile write_shard(const WeightFiles& files, const Shard& shard,

@@ -51,17 +51,6 @@ void copy_stored(const WeightFiles& files, const StoredTensor& stored, const Ten
               static_cast<std::size_t>(to.bytes()) - stored.bytes.size());
 }
 
-// Of a piece that was read, the bytes. Those of a transposed tensor lie anywhere in it: they are
-// let go of with the last piece.
-std::span<const std::byte> bytes_of_piece(const StoredTensor& stored, std::int64_t first,
-                                          std::int64_t count) {
-  if (!stored.strides.empty())
-    return first + count == stored.count() ? stored.bytes : stored.bytes.first(0);
-  const std::int64_t size = static_cast<std::int64_t>(stored.bytes.size()) / stored.count();
-  return stored.bytes.subspan(static_cast<std::size_t>(first * size),
-                              static_cast<std::size_t>(count * size));
-}
-
 // Matrices are read into the type that the run computes in: float32 to bf16 is rounded half up, as
 // the exact state's weight is, and `low` (may be empty) keeps the rest.
 void copy_weight(const WeightFiles& files, const ModelTensor& wanted, const Tensor& to,
@@ -84,9 +73,7 @@ void copy_weight(const WeightFiles& files, const ModelTensor& wanted, const Tens
       split_masters(numbers, to.values<bf16>().subspan(at, size),
                     low ? low.values<std::int16_t>().subspan(at, size) : unkept);
     }
-    const std::span<const std::byte> read =
-        bytes_of_piece(stored, first, static_cast<std::int64_t>(size));
-    if (!read.empty()) files.forget(stored, read);
+    files.forget(stored, bytes_of_piece(stored, first, static_cast<std::int64_t>(size)));
   }
 }
 

@@ -81,6 +81,15 @@ void read_numbers(const StoredTensor& tensor, std::int64_t first, std::span<floa
   }
 }
 
+std::span<const std::byte> bytes_of_piece(const StoredTensor& tensor, std::int64_t first,
+                                          std::int64_t count) {
+  if (!tensor.strides.empty())
+    return first + count == tensor.count() ? tensor.bytes : tensor.bytes.first(0);
+  const auto size = tensor.bytes.size() / static_cast<std::size_t>(tensor.count());
+  return tensor.bytes.subspan(static_cast<std::size_t>(first) * size,
+                              static_cast<std::size_t>(count) * size);
+}
+
 float half_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
   const std::uint32_t exponent = half >> 10 & 0x1fu, fraction = half & 0x3ffu;

@@ -30,6 +30,11 @@ bool is_readable(const StoredTensor& tensor);
 // the tensor.
 void read_numbers(const StoredTensor& tensor, std::int64_t first, std::span<float> out);
 
+// Of numbers that were read in order, the bytes that are done with. Those of a transposed tensor
+// lie anywhere in it: they are done with after the last number.
+std::span<const std::byte> bytes_of_piece(const StoredTensor& tensor, std::int64_t first,
+                                          std::int64_t count);
+
 // IEEE half precision: sign, 5 bits of exponent, 10 of fraction.
 float half_to_float(std::uint16_t half);
 std::uint16_t float_to_half(float x);  // to nearest, ties to even

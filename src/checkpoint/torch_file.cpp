@@ -201,8 +201,8 @@ class Legacy {
  private:
   Pickle next(const char* part) {
     const auto rest = file_.subspan(at_);
-    const Pickle out = read_pickle(rest.first(std::min(rest.size(), PickleLimits::bytes)),
-                                   fmt::format("{} ({})", name_, part), at_);
+    Pickle out = read_pickle(rest.first(std::min(rest.size(), PickleLimits::bytes)),
+                             fmt::format("{} ({})", name_, part), at_);
     at_ += out.end;
     return out;
   }

@@ -165,6 +165,26 @@ TEST(TorchFile, HoldsTensorsAgainstStoragesAndStoragesAgainstTheFile) {
                    "does not fit its tensors"));
 }
 
+// What torch.save makes of tied, transposed, empty and scalar tensors, of parameters and of a
+// module's state with its _metadata: the seeds of the fuzzer.
+TEST(TorchFile, ReadsEverySeed) {
+  const std::filesystem::path seeds =
+      std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/fuzz/corpus/torch_file";
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(seeds)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.ends_with(".zip") && !name.ends_with(".legacy")) continue;
+    const std::string file = read_text(entry.path());
+    ASSERT_EQ(outcome(file), "read") << name;
+    const auto tensors = read_torch_file(bytes_of(file), name);
+    EXPECT_FALSE(tensors.empty()) << name;
+    for (const StoredTensor& tensor : tensors)
+      EXPECT_TRUE((tensor.name != "w" && tensor.name != "b") || numbers_of(tensor) == six) << name;
+    ++files;
+  }
+  EXPECT_EQ(files, 12);
+}
+
 // Nested a million deep: nothing recurses, neither on the way in nor on the way out.
 TEST(TorchFile, DepthIsNoDanger) {
   std::string deep = "]";

@@ -44,11 +44,13 @@ std::map<std::string, std::string> weight_map(const fs::path& index) {
                      "something else");
   });
   std::map<std::string, std::string> out;
-  for (const auto& [tensor, file] : map->items()) {
-    require(file.is_string(), [&] {
-      return bad_index(index, fmt::format("{} has no file", tensor), "a name", file.dump());
+  for (const auto& entry : map->items()) {
+    const std::string& tensor = entry.key();
+    require(entry.value().is_string(), [&] {
+      return bad_index(index, fmt::format("{} has no file", tensor), "a name",
+                       entry.value().dump());
     });
-    const auto name = file.get<std::string>();
+    const auto name = entry.value().get<std::string>();
     const bool plain = !name.empty() && name != "." && name != ".." &&
                        name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
     require(plain, [&] {
@@ -120,10 +122,9 @@ void WeightFiles::add_index(const fs::path& path) {
   }
   for (const auto& [tensor, file] : map) {
     const auto found = by_file[file].find(tensor);
-    require(found != by_file[file].end(), [&] {
-      return bad_index(path, "a tensor is not in its file", fmt::format("{} in {}", tensor, file),
-                       "no such tensor there");
-    });
+    if (found == by_file[file].end())
+      throw bad_index(path, "a tensor is not in its file", fmt::format("{} in {}", tensor, file),
+                      "no such tensor there");
     tensors_.push_back(std::move(found->second));
   }
 }
@@ -189,7 +190,7 @@ Error WeightFiles::error_at(const std::string& tensor, std::string what, std::st
 }
 
 void WeightFiles::forget(const StoredTensor& tensor, std::span<const std::byte> bytes) const {
-  mappings_[tensor.file].forget(bytes);
+  if (!bytes.empty()) mappings_[tensor.file].forget(bytes);
 }
 
 const StoredTensor& require_stored(const WeightFiles& files, const std::string& name,

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "data/bpe.h"
+#include "data/encode_each.h"
 #include "data/unicode.h"
 
 namespace sluice {
@@ -105,7 +106,7 @@ class Finder {
   bool empty_ = true;
 };
 
-class BpeTokenizer final : public Tokenizer {
+class BpeTokenizer final : public Tokenizer, public EncodesEach {
  public:
   explicit BpeTokenizer(BpeDefinition definition);
 
@@ -113,6 +114,8 @@ class BpeTokenizer final : public Tokenizer {
   int vocab_size() const override { return static_cast<int>(starts_.size()) - 1; }
   int end_of_text() const override { return definition_.end_of_text; }
   void encode(std::string_view text, std::vector<std::int32_t>& out) const override;
+  void encode_each(std::span<const std::string_view> texts, std::vector<std::int32_t>& out,
+                   std::vector<std::size_t>& ends) const override;
   std::size_t safe_cut(std::string_view text, std::size_t at) const override;
   std::string_view bytes_of(std::int32_t id) const override {
     if (id < 0 || id >= vocab_size()) return {};
@@ -192,6 +195,18 @@ void BpeTokenizer::find_whole_pieces() {
 void BpeTokenizer::encode(std::string_view text, std::vector<std::int32_t>& out) const {
   Work work = {PieceCache(text.size()), {}};
   encode_added(text, 0, work, out);
+}
+
+void BpeTokenizer::encode_each(std::span<const std::string_view> texts,
+                               std::vector<std::int32_t>& out,
+                               std::vector<std::size_t>& ends) const {
+  std::size_t bytes = 0;
+  for (const std::string_view text : texts) bytes += text.size();
+  Work work = {PieceCache(bytes), {}};
+  for (const std::string_view text : texts) {
+    encode_added(text, 0, work, out);
+    ends.push_back(out.size());
+  }
 }
 
 // Cuts the added tokens of one finder out; what lies between goes to the next one, in the end to

@@ -1,224 +1,163 @@
 #include "data/prepare.h"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
-#include <utility>
 
 #include "core/error.h"
-#include "data/bpe_train.h"
-#include "data/encode.h"
-#include "data/find_tokenizer.h"
-#include "data/unicode.h"
+#include "data/documents.h"
+#include "data/gather.h"
+#include "data/pipeline.h"
+#include "data/prepare_check.h"
+#include "data/prepare_tokenizer.h"
+#include "data/token_store.h"
 
 namespace sluice {
 namespace {
 
-Error bad_option(std::string what, std::string where, std::string expected, std::string found,
-                 std::vector<std::string> tries = {}) {
-  return Error(Exit::usage, {std::move(what), std::move(where), std::move(expected),
-                             std::move(found), std::move(tries)});
-}
-
-constexpr std::string_view train_prefix = "train:";
-
-// N of "train:N"; absent: another tokenizer.
-std::optional<std::int32_t> vocabulary_to_train(const PrepareOptions& options) {
-  if (!options.tokenizer.starts_with(train_prefix)) return std::nullopt;
-  constexpr std::int32_t least = 257, most = 1 << 24;
-  const std::string_view number = std::string_view(options.tokenizer).substr(train_prefix.size());
-  std::int32_t vocab = 0;
-  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), vocab);
-  const bool whole = error == std::errc() && end == number.data() + number.size();
-  require(whole && vocab >= least && vocab <= most, [&] {
-    return bad_option("this is no size for a vocabulary", "--tokenizer",
-                      fmt::format("{}{} to {}{}", train_prefix, least, train_prefix, most),
-                      options.tokenizer, {"--tokenizer train:32000"});
-  });
-  return vocab;
-}
-
-void check_tokenizer(const PrepareOptions& options) {
-  const bool trained = vocabulary_to_train(options).has_value();
-  if (!trained && options.tokenizer != "chars" && !names_tokenizer(options.tokenizer))
-    throw_no_such_tokenizer(
-        options.tokenizer, "bytes, chars, gpt2, train:VOCABULARY, or a tokenizer's file or folder");
-  require(options.tokenizer != "chars" || options.pattern.empty(), [&] {
-    return bad_option("chars splits nothing", "--pattern", "no --pattern", options.pattern);
-  });
-  require(!trained || options.pattern.empty() || splitter_named(options.pattern), [&] {
-    return bad_option("there is no such pattern", "--pattern", "gpt2, cl100k, llama3 or none",
-                      options.pattern);
-  });
-}
-
-void check(const PrepareOptions& options) {
-  require(!options.inputs.empty(), [] {
-    return bad_option("there is nothing to prepare", "sluice prepare INPUT...",
-                      "one text file or more", "none");
-  });
-  require(!options.out.empty(), [] {
-    return bad_option("the prefix for the shards is missing", "--out", "a path", "nothing",
-                      {"--out PREFIX"});
-  });
-  check_tokenizer(options);
-  require(options.validation >= 0 && options.validation < 1, [&] {
-    return bad_option("the share for validation is out of range", "--validation",
-                      "at least 0, less than 1", fmt::format("{}", options.validation),
-                      {"--validation 0.1"});
-  });
-  // A packed or structured file would be read as if it were prose.
-  for (const std::string& path : options.inputs) {
-    for (const std::string_view end :
-         {".gz", ".zst", ".xz", ".bz2", ".zip", ".jsonl", ".parquet", ".bin", ".idx"}) {
-      require(path.size() < end.size() || path.substr(path.size() - end.size()) != end, [&] {
-        return Error(Exit::input, {.what = "this kind of file cannot be prepared",
-                                   .where = path,
-                                   .expected = "plain text (.txt)",
-                                   .found = std::string(end),
-                                   .tries = {}});
-      });
+// How much of the inputs has been read when a piece is taken.
+class Meter {
+ public:
+  explicit Meter(const std::vector<InputSource>& sources) {
+    for (const InputSource& source : sources) {
+      before_.push_back(total_);
+      total_ += source.bytes();
     }
   }
-}
+  std::int64_t total() const { return total_; }
+  std::int64_t read(std::size_t source, std::int64_t packed) const {
+    return source < before_.size() ? before_[source] + packed : total_;
+  }
 
-// What the first look at the inputs tells.
-struct Survey {
-  std::vector<std::size_t> sizes;  // of each input, in bytes
-  std::size_t total = 0;
-  std::vector<char32_t> alphabet;  // chars only
+ private:
+  std::vector<std::int64_t> before_;
+  std::int64_t total_ = 0;
 };
 
-void add_alphabet(const MappedFile& file, std::vector<bool>& seen) {
-  const std::string_view text = file.text();
-  for (std::size_t at = 0; at < text.size();) {
-    const Utf8Char c = first_char(text.substr(at));
-    require(c.valid, [&] { return not_utf8(fmt::format("{} byte {}", file.path(), at), c.code); });
-    seen[c.code] = true;
-    at += static_cast<std::size_t>(c.bytes);
-  }
+// Bytes of the input between two commits: a kill costs half of it and what is on its way.
+std::int64_t between_commits(std::int64_t total) {
+  return std::clamp(total / 128, std::int64_t{1} << 20, std::int64_t{1} << 28);
 }
 
-Survey survey(const PrepareOptions& options) {
-  Survey out;
-  const bool chars = options.tokenizer == "chars";
-  std::vector<bool> seen(chars ? 0x110000 : 0);
-  for (const std::string& path : options.inputs) {
-    const MappedFile file(path);
-    require(file.size() > 0, [&] {
-      return Error(Exit::input, {.what = "the text file is empty",
-                                 .where = path,
-                                 .expected = "at least one byte of text",
-                                 .found = "0 bytes",
-                                 .tries = {}});
+class Preparation {
+ public:
+  explicit Preparation(const PrepareOptions& options)
+      : options_(options),
+        sources_(find_inputs(options.inputs)),
+        cut_(find_cut(options, sources_)),
+        meter_(sources_),
+        fingerprint_(fingerprint_of(options, sources_, cut_)),
+        tokenizer_(prepare_tokenizer(
+            {options, sources_, cut_, fingerprint_,
+             [this](std::string_view doing, std::size_t source, const Piece& piece) {
+               tell(doing, meter_.read(source, piece.packed), 0, 0);
+             }})),
+        store_(options.out, fmt::format("{} {}", fingerprint_, tokenizer_->hash()),
+               id_width(*tokenizer_), options.faults) {}
+
+  PrepareSummary run() {
+    begun_at_ = committed_at_ =
+        meter_.read(store_.progress().source, store_.resumed() ? packed_at(store_.progress()) : 0);
+    tokenize();
+    require(store_.documents() > 0, [&] { return no_document(); });
+    const Sides sides = find_sides(options_, store_.documents(), progress_.split);
+    const bool split = options_.validation > 0;
+    require(sides.validation < sides.documents && (!split || sides.validation > 0), [&] {
+      return share_leaves_nothing(options_, fmt::format("{} documents", sides.documents));
     });
-    if (chars) add_alphabet(file, seen);
-    out.sizes.push_back(file.size());
-    out.total += file.size();
+    tell("writing", meter_.total(), store_.tokens(), store_.documents());
+    PrepareSummary out = write_shards(options_, store_, sides, *tokenizer_);
+    store_.remove();
+    out.bad = progress_.bad;
+    out.begun_at = begun_at_;
+    out.begun_anew = store_.begun_anew();
+    return out;
   }
-  for (char32_t code = 0; code < seen.size(); ++code) {
-    if (seen[code]) out.alphabet.push_back(code);
+
+ private:
+  std::int64_t packed_at(const StoreProgress& progress) const {
+    if (progress.source >= sources_.size()) return 0;
+    return progress.place.point.offset - sources_[progress.source].range.begin;
   }
-  return out;
-}
 
-// The texts before the cut, one for each input.
-TokenizerPtr train_tokenizer(const PrepareOptions& options, std::int32_t vocab, std::size_t cut) {
-  std::vector<MappedFile> files;
-  std::vector<std::string_view> texts;
-  std::size_t before = 0;
-  for (const std::string& path : options.inputs) {
-    const std::string_view text = files.emplace_back(path).text();
-    if (cut <= before) break;
-    texts.push_back(text.substr(0, char_boundary(text, cut - before)));
-    before += text.size();
+  void tokenize() {
+    progress_ = store_.progress();
+    const StoreProgress from = progress_;
+    std::mutex alone;
+    std::vector<std::unique_ptr<DocumentEncoder>> encoders;
+    for (int i = 0; i < std::max(options_.threads, 1); ++i)
+      encoders.push_back(std::make_unique<DocumentEncoder>(*tokenizer_, options_, sources_, alone));
+    PipelineJob job;
+    job.first = from.source;
+    job.sources = sources_.size();
+    job.threads = static_cast<int>(encoders.size());
+    job.open = [&](std::size_t source) {
+      ReaderOptions how;
+      how.safe_cut = [this](std::string_view text, std::size_t at) {
+        return tokenizer_->safe_cut(text, at);
+      };
+      how.whole_texts = options_.clean != Clean::none;
+      if (cut_ && cut_->source == source) how.cut = cut_->at;
+      return open_reader(sources_[source], how, source == from.source ? from.place : ReadPlace{});
+    };
+    job.work = [&](Piece& piece, int thread) {
+      encoders[static_cast<std::size_t>(thread)]->encode(piece);
+    };
+    job.take = [this](Piece& piece) { take(piece); };
+    run_pipeline(job);
+    if (committed_at_ == begun_at_) return;  // too little to be worth it
+    progress_.source = sources_.size();
+    progress_.place = {};
+    store_.commit(progress_);
   }
-  BpeTrainOptions how;
-  how.vocab = vocab;
-  how.min_frequency = options.min_frequency;
-  how.threads = options.threads;
-  if (!options.pattern.empty()) how.splitter = *splitter_named(options.pattern);
-  return make_bpe_tokenizer(train_bpe(texts, how));
-}
 
-TokenizerPtr make_tokenizer(const PrepareOptions& options, std::vector<char32_t> alphabet,
-                            std::size_t cut) {
-  if (options.tokenizer == "chars") return make_chars_tokenizer(std::move(alphabet));
-  if (const auto vocab = vocabulary_to_train(options)) return train_tokenizer(options, *vocab, cut);
-  return find_tokenizer({options.tokenizer, options.pattern, options.assets});
-}
-
-// One document, or the part of one that lies on one side of the cut.
-void add_document(std::string_view text, const Tokenizer& tokenizer, const PrepareOptions& options,
-                  ShardWriter& writer) {
-  const auto bytes = static_cast<std::int64_t>(text.size());
-  encode_in_parts(tokenizer, text, options.threads,
-                  [&](std::span<const std::int32_t> ids) { writer.append(ids); });
-  if (options.end_of_text == EndOfText::after) {
-    const std::int32_t id = tokenizer.end_of_text();
-    writer.append({&id, 1});
+  void take(const Piece& piece) {
+    store_.add(piece);
+    progress_.bad.add(piece.bad);
+    if (piece.cut_after) progress_.split = store_.documents();
+    const std::int64_t read = meter_.read(piece.source, piece.packed);
+    if (piece.after && read - committed_at_ >= between_commits(meter_.total())) {
+      progress_.source = piece.source;
+      progress_.place = *piece.after;
+      store_.commit(progress_);
+      committed_at_ = read;
+    }
+    tell("tokenizing", read, store_.tokens(), store_.documents());
   }
-  writer.end_document(bytes);
-}
 
-PreparedSet set_of(const std::string& prefix, const ShardWriter& writer) {
-  return {prefix, writer.tokens(), writer.documents(), writer.text_bytes()};
-}
+  void tell(std::string_view doing, std::int64_t read, std::int64_t tokens,
+            std::int64_t documents) const {
+    if (options_.progress)
+      options_.progress({read, meter_.total(), begun_at_, tokens, documents, doing});
+  }
 
-// How many of the input's bytes are for training, before the cut moves back to a UTF-8 boundary.
-std::size_t train_bytes(const PrepareOptions& options, std::size_t total) {
-  if (options.validation == 0) return total;
-  const auto held_out = static_cast<std::size_t>(options.validation * static_cast<double>(total));
-  return total - std::min(held_out, total);
-}
+  Error no_document() const {
+    return Error(Exit::input, {.what = "there is no document in the input",
+                               .where = options_.inputs.front(),
+                               .expected = "at least one",
+                               .found = progress_.bad.count == 0
+                                            ? "no line"
+                                            : fmt::format("{} lines without one, the first: {}",
+                                                          progress_.bad.count, progress_.bad.first),
+                               .tries = {}});
+  }
+
+  const PrepareOptions& options_;
+  std::vector<InputSource> sources_;
+  std::optional<Cut> cut_;
+  Meter meter_;
+  std::int64_t begun_at_ = 0, committed_at_ = 0;  // bytes of the inputs
+  std::string fingerprint_;
+  TokenizerPtr tokenizer_;
+  TokenStore store_;
+  StoreProgress progress_;
+};
 
 }  // namespace
 
 PrepareSummary prepare(const PrepareOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   check(options);
-  Survey looked = survey(options);
-  const bool split = options.validation > 0;
-  const std::size_t cut = train_bytes(options, looked.total);
-  const TokenizerPtr tokenizer = make_tokenizer(options, std::move(looked.alphabet), cut);
-  ShardWriter train(options.out, *tokenizer);
-  std::optional<ShardWriter> validation;
-  if (split) validation.emplace(options.out + "-val", *tokenizer);
-  std::size_t before = 0;  // bytes of the inputs so far
-  for (std::size_t i = 0; i < options.inputs.size(); ++i) {
-    const MappedFile file(options.inputs[i]);
-    require(file.size() == looked.sizes[i], [&] {
-      return Error(Exit::input, {.what = "the text file changed while it was read",
-                                 .where = options.inputs[i],
-                                 .expected = fmt::format("{} bytes", looked.sizes[i]),
-                                 .found = fmt::format("{} bytes", file.size()),
-                                 .tries = {}});
-    });
-    const std::string_view text = file.text();
-    const std::size_t local = cut <= before ? 0 : char_boundary(text, cut - before);
-    if (local > 0) add_document(text.substr(0, local), *tokenizer, options, train);
-    if (split && local < text.size()) {
-      add_document(text.substr(local), *tokenizer, options, *validation);
-    }
-    before += text.size();
-  }
-  require(train.documents() > 0 && (!split || validation->documents() > 0), [&] {
-    return Error(Exit::input,
-                 {.what = "the share for validation leaves one side without text",
-                  .where = "--validation",
-                  .expected = "a share that gives both sides some of the text",
-                  .found = fmt::format("{} of {} bytes", options.validation, looked.total),
-                  .tries = {}});
-  });
-  train.finish();
-  if (validation) validation->finish();
-  train.publish();
-  if (validation) validation->publish();
-
-  PrepareSummary summary;
-  summary.tokenizer = identity_of(*tokenizer);
-  summary.train = set_of(options.out, train);
-  if (validation) summary.validation = set_of(options.out + "-val", *validation);
+  PrepareSummary summary = Preparation(options).run();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   summary.seconds = took.count();
   return summary;

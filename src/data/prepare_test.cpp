@@ -109,7 +109,7 @@ TEST_F(Prepare, refuses_bad_inputs_and_writes_nothing) {
   EXPECT_EQ(refused(options({good, folder_.path("none.txt")}, "bytes"), Exit::input).where,
             folder_.path("none.txt"));
   EXPECT_EQ(refused(options({good, empty}, "bytes"), Exit::input).where, empty);
-  EXPECT_EQ(refused(options({folder_.path()}, "bytes"), Exit::input).found, "a folder");
+  EXPECT_EQ(refused(options({folder_.path()}, "bytes"), Exit::input).where, empty);  // in it
   const Report utf8 = refused(options({good, broken}, "chars"), Exit::input);
   EXPECT_EQ(utf8.where, broken + " byte 2");
   EXPECT_EQ(utf8.found, "byte 0xff");
@@ -118,7 +118,7 @@ TEST_F(Prepare, refuses_bad_inputs_and_writes_nothing) {
     o.validation = share;
     refused(o, Exit::input);
   }
-  refused(options({text("a.gz", "x")}, "bytes"), Exit::input);
+  refused(options({text("a.bin", "x")}, "bytes"), Exit::input);
   o = options({good}, "gpt2");
   o.assets = folder_.path("no-assets");
   EXPECT_EQ(refused(o, Exit::input).where, folder_.path("no-assets/gpt2/vocab.bpe"));

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -34,27 +35,38 @@ struct TokenizerIdentity {
 TokenizerIdentity identity_of(const Tokenizer& tokenizer);
 
 // Writes one shard set. Nothing has its final name before publish(); destroyed earlier, it leaves
-// no file. One thread. Errors: Exit::disk.
+// no file. Memory: a few megabytes, whatever the number of documents. One thread. Errors:
+// Exit::disk.
 class ShardWriter {
  public:
   // Makes PREFIX's folder when it is missing. `longest` is for tests: tokens in one sequence.
   ShardWriter(std::string prefix, const Tokenizer& tokenizer, std::int32_t longest = 1 << 30);
+  ~ShardWriter();
 
   // Adds to the open document. REQUIRES: ids inside the tokenizer's vocabulary.
   void append(std::span<const std::int32_t> ids);
+  // The same of ids in the form of the .bin.
+  void append_bytes(std::span<const std::byte> ids);
+  // The .bin is the file at `path`, which exists, is durable and has this XXH3-128; append() is
+  // then not called, but adopted() for what it holds of the open document.
+  void adopt(std::string path, std::string hash);
+  void adopted(std::int64_t tokens) { count(tokens); }
   // Closes the document; `text_bytes` is the size of the text it was made from.
   void end_document(std::int64_t text_bytes);
 
   std::int64_t tokens() const { return tokens_; }
-  std::int64_t documents() const { return static_cast<std::int64_t>(document_starts_.size()) - 1; }
+  std::int64_t documents() const { return documents_; }
   std::int64_t text_bytes() const { return text_bytes_; }
 
   void finish();   // writes index and sidecar, makes all four files durable under temporary names
   void publish();  // gives them their names, the sidecar last. REQUIRES: finish() was called
 
  private:
-  std::string index_text() const;
-  std::string sidecar_text(std::string_view index) const;
+  class Lengths;
+  void count(std::int64_t tokens);
+  void flush();
+  void write_index();
+  std::string sidecar_text() const;
 
   std::string prefix_;
   TokenizerIdentity identity_;
@@ -62,15 +74,24 @@ class ShardWriter {
   std::int32_t longest_;
   AtomicFile bin_, idx_, tokenizer_file_, sidecar_;
   Hasher128 hasher_;
-  std::int64_t tokens_ = 0, text_bytes_ = 0;
-  std::vector<std::int32_t> lengths_;          // of the closed sequences
-  std::vector<std::int64_t> document_starts_;  // sequence numbers, beginning with 0
-  std::int64_t open_ = 0;                      // tokens in the open sequence
-  std::vector<std::uint16_t> narrow_;          // conversion buffer
+  std::string adopted_, adopted_hash_;
+  std::int64_t tokens_ = 0, documents_ = 0, text_bytes_ = 0;
+  std::unique_ptr<Lengths> lengths_;     // of the closed sequences
+  std::vector<std::int64_t> continued_;  // sequences that go on with the document before them
+  std::int64_t open_ = 0;                // tokens in the open sequence
+  bool open_continues_ = false;
+  std::int64_t index_bytes_ = 0;
+  std::string index_hash_;
+  std::vector<std::byte> pending_;     // for the .bin
+  std::vector<std::uint16_t> narrow_;  // conversion buffer
 };
 
-// Reads PREFIX (the four files above, or three: the tokenizer is not opened), or a single FILE.bin
-// without FILE.idx: raw little-endian u16, nothing known about its tokenizer.
+// Reads PREFIX (the four files above, or three: the tokenizer is not opened), or token files of
+// others, of which nothing is known but their ids:
+//   FILE.bin without FILE.idx   raw little-endian u16, as nanoGPT and gigaGPT write it
+//   a shard of llm.c            256 i32 (20240520, 1, tokens) and u16 ids, or (20240801, 7, tokens)
+//                               and u32 ids; told from the raw kind by the first number
+//   a pattern with * or ?       several of these, one after the other by name, as one text
 //
 // Opening checks every size, count and offset (Exit::input); checksums are checked by verify().
 // Afterwards any number of threads may read; read() never allocates unless it fails.
@@ -97,11 +118,21 @@ class TokenFile {
   void verify() const;
 
  private:
+  // A file of raw ids: where in the text they begin, where in the file.
+  struct Raw {
+    MappedFile file;
+    std::int64_t first = 0, tokens = 0;
+    std::size_t header = 0;
+  };
   void open_index();
   void open_sidecar();
+  void open_raw(const std::vector<std::string>& paths);
+  void read_raw(std::int64_t first, std::span<std::int32_t> out) const;
+  [[noreturn]] void refuse_id(std::int64_t token, std::int32_t id) const;
 
   std::string name_;
   MappedFile bin_, idx_;
+  std::vector<Raw> parts_;  // of what others wrote
   bool raw_ = false;
   bool wide_ = false;
   int id_limit_ = 65536;

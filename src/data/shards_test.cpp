@@ -249,6 +249,86 @@ TEST_F(Shards, raw_ids) {
   }
 }
 
+template <class T>
+std::string bytes_of(const std::vector<T>& numbers) {
+  return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(T)};
+}
+
+std::string llmc_shard(std::vector<std::int32_t> header, const std::string& ids) {
+  header.resize(256);
+  return bytes_of(header) + ids;
+}
+
+TEST_F(Shards, shards_of_llm_c) {
+  const std::vector<std::uint16_t> ids = {50256, 1, 2, 40000};
+  write_file_atomic(path("a_1.bin"), llmc_shard({20240520, 1, 4}, bytes_of(ids)));
+  write_file_atomic(path("a_2.bin"),
+                    llmc_shard({20240520, 1, 3}, bytes_of(std::vector<std::uint16_t>{7, 8, 9})));
+  const Ids one = {50256, 1, 2, 40000};
+  EXPECT_EQ(read_all(TokenFile(path("a_1.bin"))), one);
+  const Ids both = {50256, 1, 2, 40000, 7, 8, 9};
+  const TokenFile file(path("a_*.bin"));
+  EXPECT_EQ(read_all(file), both);
+  EXPECT_EQ(file.documents(), 0);
+  EXPECT_FALSE(file.tokenizer());
+  for (std::int64_t at = 0; at < 7; ++at)
+    for (std::int64_t count = 0; count <= 7 - at; ++count) {
+      Ids part(static_cast<std::size_t>(count));
+      file.read(at, part);
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), both.begin() + at));
+    }
+  // The same ids as one raw file have the same checksum, others have another.
+  write_file_atomic(path("raw.bin"),
+                    bytes_of(std::vector<std::uint16_t>{50256, 1, 2, 40000, 7, 8, 9}));
+  EXPECT_EQ(file.checksum(), TokenFile(path("raw.bin")).checksum());
+  EXPECT_NE(file.checksum(), TokenFile(path("a_1.bin")).checksum());
+  write_file_atomic(path("wide.bin"),
+                    llmc_shard({20240801, 7, 2}, bytes_of(std::vector<std::int32_t>{128000, 5})));
+  EXPECT_EQ(read_all(TokenFile(path("wide.bin"))), (Ids{128000, 5}));
+  TokenFile limited(path("a_*.bin"));
+  limited.limit_ids(50000);
+  Ids part(3);
+  limited.read(1, part);
+  try {
+    limited.read(0, part);
+    FAIL() << "accepted";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.report().where, path("a_1.bin") + " token 0");
+  }
+}
+
+TEST_F(Shards, headers_that_are_refused) {
+  const std::string ids = bytes_of(std::vector<std::uint16_t>{1, 2, 3});
+  const auto what = [&](const std::string& content) -> std::string {
+    write_file_atomic(path("x.bin"), content);
+    try {
+      const TokenFile file(path("x.bin"));
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::input);
+      EXPECT_EQ(e.report().where, path("x.bin"));
+      return e.report().what;
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(what(llmc_shard({20240520, 1, 3}, ids)), "accepted");
+  const std::string size = "the size of this shard of llm.c is not what its header says";
+  EXPECT_EQ(what(llmc_shard({20240520, 1, 2}, ids)), size);
+  EXPECT_EQ(what(llmc_shard({20240520, 1, 4}, ids)), size);
+  EXPECT_EQ(what(llmc_shard({20240520, 1, -3}, ids)), size);
+  EXPECT_EQ(what(llmc_shard({20240520, 2, 3}, ids)),
+            "this shard of llm.c has a version that is not read");
+  EXPECT_EQ(what(llmc_shard({20240520, 1, 3}, ids).substr(0, 900)),
+            "this shard of llm.c is truncated");
+  for (const std::int32_t magic : {20240522, 20240326, 20240328})
+    EXPECT_EQ(what(llmc_shard({magic, 1, 3}, ids)),
+              "this file of llm.c holds no tokens to train on");
+  EXPECT_EQ(what("abc"), "this is no file of raw token ids");
+  write_file_atomic(path("y_1.bin"), llmc_shard({20240520, 1, 3}, ids));
+  write_file_atomic(path("y_2.bin"), llmc_shard({20240801, 7, 1}, bytes_of(Ids{1})));
+  EXPECT_THROW(TokenFile(path("y_*.bin")), Error);
+  EXPECT_THROW(TokenFile(path("z_*.bin")), Error);
+}
+
 TEST_F(Shards, the_wrong_tokenizer) {
   write();
   write_file_atomic(path("raw.bin"), "ab");

@@ -1,6 +1,10 @@
+#include <glob.h>
+
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -75,9 +79,129 @@ T field(const json& sidecar, const std::string& file, const char* pointer) {
   return value.get<T>();
 }
 
+// `out.size()` ids of memory as a file has them.
+void widen(const std::byte* from, bool wide, std::span<std::int32_t> out) {
+  if (wide) return void(std::memcpy(out.data(), from, out.size_bytes()));
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    std::uint16_t id;
+    std::memcpy(&id, from + 2 * i, sizeof id);
+    out[i] = id;
+  }
+}
+
+// The files that a pattern like "data/fineweb_train_*.bin" stands for, by name.
+std::vector<std::string> matching(const std::string& pattern) {
+  glob_t found = {};
+  std::vector<std::string> out;
+  if (glob(pattern.c_str(), 0, nullptr, &found) == 0)
+    out.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  globfree(&found);
+  require(!out.empty(), [&] {
+    return Error(Exit::input, {.what = "no token file has a name like this",
+                               .where = pattern,
+                               .expected = "raw 16-bit ids (.bin) or shards of llm.c",
+                               .found = "none",
+                               .tries = {}});
+  });
+  return out;
+}
+
+// What the first bytes of a raw file say of it.
+struct RawForm {
+  std::size_t header = 0;
+  bool wide = false;
+};
+
+// llm.c's header is 256 numbers; the first says what the file is, the second its version.
+RawForm raw_form(const MappedFile& file) {
+  constexpr std::size_t header = 1024;
+  constexpr std::int32_t u16_ids = 20240520, u32_ids = 20240801;
+  const auto number = [&](std::size_t at) { return get<std::int32_t>(file.bytes(), 4 * at); };
+  const std::int32_t magic = file.size() >= 4 ? number(0) : 0;
+  const auto fail = [&](std::string what, std::string expected, std::string found) {
+    return Error(Exit::input, {.what = std::move(what),
+                               .where = file.path(),
+                               .expected = std::move(expected),
+                               .found = std::move(found),
+                               .tries = {}});
+  };
+  require(magic != 20240522 && magic != 20240326 && magic != 20240327 && magic != 20240328, [&] {
+    return fail("this file of llm.c holds no tokens to train on",
+                fmt::format("{} or {} as its first number", u16_ids, u32_ids),
+                fmt::format("{}, which is {}", magic,
+                            magic == 20240522   ? "an evaluation set"
+                            : magic == 20240328 ? "a tokenizer"
+                                                : "a model"));
+  });
+  if (magic != u16_ids && magic != u32_ids) return {};
+  const bool wide = magic == u32_ids;
+  require(file.size() >= header, [&] {
+    return fail("this shard of llm.c is truncated", "a header of 1024 bytes",
+                fmt::format("{} bytes", file.size()));
+  });
+  const std::int32_t version = wide ? 7 : 1;
+  require(number(1) == version, [&] {
+    return fail("this shard of llm.c has a version that is not read",
+                fmt::format("version {}", version), fmt::format("version {}", number(1)));
+  });
+  const std::int64_t bytes = std::int64_t{number(2)} * (wide ? 4 : 2);
+  require(number(2) > 0 && header + static_cast<std::size_t>(bytes) == file.size(), [&] {
+    return fail("the size of this shard of llm.c is not what its header says",
+                fmt::format("{} bytes, for {} tokens", 1024 + bytes, number(2)),
+                fmt::format("{} bytes", file.size()));
+  });
+  return {header, wide};
+}
+
 }  // namespace
 
+void TokenFile::open_raw(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    Raw& part = parts_.emplace_back();
+    part.file = MappedFile(path);
+    const RawForm form = raw_form(part.file);
+    require(parts_.size() == 1 || wide_ == form.wide, [&] {
+      return damaged(path, "the files have ids of different widths",
+                     fmt::format("{} bytes for each id, as in {}", wide_ ? 4 : 2, paths[0]),
+                     fmt::format("{}", form.wide ? 4 : 2));
+    });
+    wide_ = form.wide;
+    part.header = form.header;
+    const std::size_t bytes = part.file.size() - part.header;
+    require(bytes > 0 && bytes % 2 == 0, [&] {
+      return Error(Exit::input, {.what = "this is no file of raw token ids",
+                                 .where = path,
+                                 .expected = "a whole number of 16-bit ids, not 0",
+                                 .found = fmt::format("{} bytes", bytes),
+                                 .tries = {}});
+    });
+    part.first = tokens_;
+    part.tokens = static_cast<std::int64_t>(bytes / (wide_ ? 4 : 2));
+    tokens_ += part.tokens;
+  }
+  if (wide_) id_limit_ = std::numeric_limits<int>::max();
+}
+
+void TokenFile::read_raw(std::int64_t first, std::span<std::int32_t> out) const {
+  auto part = std::upper_bound(parts_.begin(), parts_.end(), first,
+                               [](std::int64_t at, const Raw& raw) { return at < raw.first; });
+  for (--part; !out.empty(); ++part) {
+    const std::int64_t skipped = first - part->first;
+    const auto count = static_cast<std::size_t>(
+        std::min(part->tokens - skipped, static_cast<std::int64_t>(out.size())));
+    const std::size_t at = part->header + static_cast<std::size_t>(skipped) * (wide_ ? 4 : 2);
+    widen(part->file.bytes().data() + at, wide_, out.first(count));
+    out = out.subspan(count);
+    first += static_cast<std::int64_t>(count);
+  }
+}
+
 TokenFile::TokenFile(const std::string& path) : name_(path) {
+  if (path.find_first_of("*?") != std::string::npos && !exists(path) && !exists(path + ".bin")) {
+    raw_ = true;
+    open_raw(matching(path));
+    return;
+  }
   if (ends_with(path, ".bin")) {
     const std::string prefix = path.substr(0, path.size() - 4);
     if (exists(prefix + ".idx")) {
@@ -86,19 +210,14 @@ TokenFile::TokenFile(const std::string& path) : name_(path) {
       raw_ = true;
     }
   }
-  const std::string bin = raw_ ? name_ : name_ + ".bin";
-  require(raw_ || exists(bin), [&] { return missing(name_); });
-  bin_ = MappedFile(bin);
-  if (!raw_) {
-    open_sidecar();
-    open_index();
+  if (raw_) {
+    open_raw({name_});
     return;
   }
-  require(bin_.size() > 0 && bin_.size() % 2 == 0, [&] {
-    return damaged(bin, "this is no file of raw token ids", "a whole number of 16-bit ids, not 0",
-                   fmt::format("{} bytes", bin_.size()));
-  });
-  tokens_ = static_cast<std::int64_t>(bin_.size() / 2);
+  require(exists(name_ + ".bin"), [&] { return missing(name_); });
+  bin_ = MappedFile(name_ + ".bin");
+  open_sidecar();
+  open_index();
 }
 
 void TokenFile::open_sidecar() {
@@ -118,18 +237,19 @@ void TokenFile::open_sidecar() {
                    fmt::format("{} {}", sidecar_format, sidecar_version),
                    fmt::format("{} {}", format, version));
   });
-  const auto small = [&](const char* pointer) {
+  const auto small = [&](const char* pointer, std::int64_t least) {
     const auto value = field<std::int64_t>(sidecar, file, pointer);
-    require(value > 0 && value <= std::int64_t{1} << 24, [&] {
+    require(value >= least && value <= std::int64_t{1} << 24, [&] {
       return damaged(file, "the shards' sidecar is damaged",
-                     fmt::format("1 to 16,777,216 at {}", pointer), fmt::format("{}", value));
+                     fmt::format("{} to 16,777,216 at {}", least, pointer),
+                     fmt::format("{}", value));
     });
     return static_cast<int>(value);
   };
   tokenizer_ = TokenizerIdentity{.kind = field<std::string>(sidecar, file, "/tokenizer/kind"),
                                  .hash = field<std::string>(sidecar, file, "/tokenizer/hash"),
-                                 .vocab = small("/tokenizer/vocab"),
-                                 .end_of_text = small("/tokenizer/end_of_text")};
+                                 .vocab = small("/tokenizer/vocab", 1),
+                                 .end_of_text = small("/tokenizer/end_of_text", 0)};
   require(tokenizer_->end_of_text < tokenizer_->vocab, [&] {
     return damaged(file, "the shards' sidecar is damaged", "end_of_text below vocab",
                    fmt::format("{} of {}", tokenizer_->end_of_text, tokenizer_->vocab));
@@ -219,33 +339,36 @@ void TokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
     return Error(fmt::format("tokens {} to {} of {} were asked from {}", first, first + count,
                              tokens_, name_));
   });
+  if (raw_)
+    read_raw(first, out);
+  else
+    widen(bin_.bytes().data() + (wide_ ? 4 : 2) * first, wide_, out);
   std::uint32_t largest = 0;  // a negative i32 is a very large one
-  if (wide_) {
-    std::memcpy(out.data(), bin_.bytes().data() + 4 * first, out.size_bytes());
-    for (const std::int32_t id : out) {
-      largest = std::max(largest, static_cast<std::uint32_t>(id));
-    }
-  } else {
-    const std::byte* from = bin_.bytes().data() + 2 * first;
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      std::uint16_t id;
-      std::memcpy(&id, from + 2 * i, sizeof id);
-      out[i] = id;
-      largest = std::max(largest, std::uint32_t{id});
-    }
-  }
+  for (const std::int32_t id : out) largest = std::max(largest, static_cast<std::uint32_t>(id));
   if (largest < static_cast<std::uint32_t>(id_limit_) || out.empty()) return;
-  std::int64_t at = 0;
-  while (static_cast<std::uint32_t>(out[static_cast<std::size_t>(at)]) != largest) ++at;
+  std::size_t at = 0;
+  while (static_cast<std::uint32_t>(out[at]) != largest) ++at;
+  refuse_id(first + static_cast<std::int64_t>(at), out[at]);
+}
+
+void TokenFile::refuse_id(std::int64_t token, std::int32_t id) const {
+  std::string file = bin_.path();
+  for (const Raw& part : parts_)
+    if (token >= part.first && token < part.first + part.tokens)
+      file = part.file.path(), token -= part.first;
   throw Error(Exit::input, {.what = "a token id is outside the vocabulary",
-                            .where = fmt::format("{} token {}", bin_.path(), first + at),
+                            .where = fmt::format("{} token {}", file, token),
                             .expected = fmt::format("ids below {}", id_limit_),
-                            .found = fmt::format("{}", out[static_cast<std::size_t>(at)]),
+                            .found = fmt::format("{}", static_cast<std::uint32_t>(id)),
                             .tries = {}});
 }
 
 std::string TokenFile::checksum() const {
-  return raw_ ? hash128_hex(bin_.bytes().data(), bin_.size()) : bin_hash_;
+  if (!raw_) return bin_hash_;
+  Hasher128 hasher;
+  for (const Raw& part : parts_)
+    hasher.add(part.file.bytes().data() + part.header, part.file.size() - part.header);
+  return hasher.hex();
 }
 
 void TokenFile::verify() const {

@@ -99,8 +99,6 @@ std::string human_bytes(double bytes) {
                    : fmt::format("{:.1f} {}", number, units[unit]);
 }
 
-std::string human_bytes(std::int64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
-
 std::string to_text(const MemoryBytes& bytes) {
   std::string out, beside;
   for (const Row& row : rows)

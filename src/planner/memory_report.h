@@ -4,6 +4,7 @@
 // the process. Pure functions, any thread; how much memory there is, the caller says.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -60,8 +61,11 @@ std::int64_t at_rest_bytes(const ProgramSet& set);
 nlohmann::json to_json(const MemoryBytes& bytes);
 // A table for a person, one region a line, empty ones left out.
 std::string to_text(const MemoryBytes& bytes);
-std::string human_bytes(std::int64_t bytes);  // "12.3 GiB"
-std::string human_bytes(double bytes);
+std::string human_bytes(double bytes);  // "12.3 GiB"
+template <std::integral T>
+std::string human_bytes(T bytes) {
+  return human_bytes(static_cast<double>(bytes));
+}
 
 // Options that, set together, make a plan smaller: "plan.recompute = block".
 struct PlanChange {

@@ -155,13 +155,15 @@ goldens:
 	@build/venv/bin/python tools/goldens/checkpoints.py
 
 # A million generated strings: our ids beside tiktoken's and Hugging Face's. And what we export of checkpoints in every form,
-# in Transformers: the same weights and logits.
+# in Transformers: the same weights and logits. Our events, as TensorBoard reads them.
 interop: build merges
 	@test -d build/venv || python3 -m venv build/venv
 	@build/venv/bin/pip install --quiet -r tools/goldens/requirements.txt
 	@build/venv/bin/python tools/goldens/bpe.py --sluice $(RELEASE)/sluice
 	@build/venv/bin/python tools/goldens/checkpoints.py --check
 	@build/venv/bin/python tools/goldens/checkpoints.py --ours $(RELEASE)/sluice
+	@build/venv/bin/pip install --quiet -r tools/goldens/tensorboard.txt
+	@build/venv/bin/python tools/goldens/events.py --sluice $(RELEASE)/sluice
 	@build/venv/bin/python bench/real_run.py --tiny --sluice $(RELEASE)/sluice
 
 clean:

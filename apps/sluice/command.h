@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,9 @@ void add_verify(CLI::App& app, Context& context);
 void add_diff(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
+void add_report(CLI::App& app, Context& context);
+void add_completion(CLI::App& app, Context& context);
+void add_man(CLI::App& app, Context& context);
 
 // Thrown when stdout's reader has gone: the command ends quietly, as one killed by SIGPIPE.
 struct OutputClosed {};
@@ -80,6 +84,8 @@ void add_read_options(CLI::App& command, ReadOptions& options);
 // are refused, and a file that was made for another model or machine.
 SessionOptions session_options(const ReadOptions& options, Context& context,
                                const ModelFolder& folder);
+// The options of [plan] that eval and generate take.
+std::span<const std::string_view> plan_keys_in_use();
 // A Session, with a note when its weights stream; errors of its plan name the command line.
 Session open_session(const ModelFolder& folder, const SessionOptions& options, Context& context);
 

@@ -17,15 +17,17 @@ constexpr std::string_view version = "sluice 0.1.0\n";
 
 constexpr std::string_view welcome =
     "sluice trains GPT-style language models and uses them: text to tokens, tokens to a\n"
-    "checkpoint that Transformers loads, a checkpoint to text.\n"
+    "checkpoint that Transformers loads, a checkpoint to text. Larger than memory, it streams.\n"
     "\n"
     "Three things to try:\n"
     "  sluice prepare book.txt --tokenizer bytes --out data/book --validation 0.1\n"
-    "  sluice train gpt2-124m --data.train=data/book    (sluice train --list: what else is built "
-    "in)\n"
-    "  sluice generate --checkpoint runs/NAME --prompt \"It was\" --max-tokens 100\n"
+    "  sluice train gpt2-124m --data.train=data/book --out runs/book\n"
+    "  sluice generate --checkpoint runs/book --prompt \"It was\" --interactive\n"
     "\n"
-    "sluice --help lists all commands, sluice COMMAND --help its options.\n";
+    "  sluice train --list     what is built in     sluice doctor    what this machine can do\n"
+    "  sluice report RUN       its curves           sluice plan X    what a run would take\n"
+    "\n"
+    "sluice --help lists all commands, sluice COMMAND --help its options, sluice man the pages.\n";
 
 // A handler may touch nothing but this.
 std::atomic<int> stop_signal = 0;
@@ -133,7 +135,8 @@ int run(std::vector<std::string> arguments, Context& context) {
   app.add_flag("--json", context.json)->group("");  // before the command's name
   app.add_option("--fault", fault)->group("");      // for tests: core/fault.h
   for (const auto& add : {add_prepare, add_tokenize, add_train, add_eval, add_generate, add_export,
-                          add_plan, add_inspect, add_verify, add_diff, add_doctor, add_bench})
+                          add_plan, add_inspect, add_verify, add_diff, add_doctor, add_bench,
+                          add_report, add_completion, add_man})
     add(app, context);
 
   const std::string command = command_of(arguments);

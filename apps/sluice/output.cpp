@@ -66,11 +66,14 @@ CLI::Validator between(std::int64_t least, std::int64_t most) {
 }
 
 CLI::Validator one_of(std::vector<std::string> words) {
+  const std::string names = fmt::format("{}", fmt::join(words, " "));
   const auto check = [words = std::move(words)](const std::string& text) {
     const bool known = std::find(words.begin(), words.end(), text) != words.end();
     return known ? std::string() : fmt::format("{} is not one of {}", text, fmt::join(words, ", "));
   };
-  return CLI::Validator(check, "");
+  CLI::Validator validator(check, "");
+  validator.name(names);  // shells complete them: verbs.h
+  return validator;
 }
 
 void add_plan_option(CLI::App& command, std::string& file) {
@@ -143,6 +146,8 @@ PlanConfig plan_of_weights(const PlanFile& file, const ModelFolder& folder) {
 }
 
 }  // namespace
+
+std::span<const std::string_view> plan_keys_in_use() { return plan_keys; }
 
 SessionOptions session_options(const ReadOptions& o, Context& context, const ModelFolder& folder) {
   SessionOptions out;

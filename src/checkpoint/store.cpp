@@ -211,10 +211,12 @@ std::vector<std::string> CheckpointStore::remove_old(std::int64_t keep_always) {
   std::vector<std::string> notes;
   std::vector<std::int64_t> all = steps();
   std::erase(all, keep_always);
+  // The newest ones count whether or not they would stay for good.
   const auto others = static_cast<std::size_t>(keep_last_ - 1);
   if (all.size() <= others) return notes;
   all.resize(all.size() - others);
   for (const std::int64_t step : all) {
+    if (keeps_ && keeps_(step)) continue;
     try {
       remove_folder(folder_ / folder_of_step(step));
     } catch (const Error& e) {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -107,8 +108,11 @@ class CheckpointStore {
   // and retention. Returns the new path.
   std::filesystem::path set_aside(const std::filesystem::path& folder);
 
-  // Keeps the keep_last newest steps and `keep_always`, which is known to be good. A save does so;
-  // a kill between the two leaves one too many. Returns notes about what could not be removed.
+  // Steps that stay besides the keep_last newest ones, from now on. Default: none.
+  void keep_also(std::function<bool(std::int64_t step)> keeps) { keeps_ = std::move(keeps); }
+  // Keeps the keep_last newest steps, those of keep_also() and `keep_always`, which is known to be
+  // good. A save does so; a kill between the two leaves one too many. Returns notes about what
+  // could not be removed.
   std::vector<std::string> remove_old(std::int64_t keep_always);
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -120,6 +124,7 @@ class CheckpointStore {
 
   std::filesystem::path folder_;
   int keep_last_;
+  std::function<bool(std::int64_t)> keeps_;
   Faults& faults_;
 };
 

@@ -117,12 +117,14 @@ std::vector<Generated> Generator::generate(const std::vector<std::vector<std::in
                                            const SamplingOptions& options, OnToken on_token) {
   std::vector<Row> rows(static_cast<std::size_t>(rows_));
   std::vector<Generated> out(prompts.size());
+  std::vector<Repeats> repeats(prompts.size(), Repeats(options.repeats));
   for (std::size_t r = 0; r < rows.size(); ++r) {
     rows[r].done = r >= prompts.size() || options.max_tokens == 0;
     if (r >= prompts.size()) continue;
     rows[r].text = prompts[r];
     const auto size = static_cast<std::int64_t>(prompts[r].size());
     if (size > context_) rows[r].window = size - context_ / 2;
+    repeats[r].add_prompt(prompts[r]);
   }
   const auto any = [&] {
     return std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.done; });
@@ -145,7 +147,8 @@ std::vector<Generated> Generator::generate(const std::vector<std::vector<std::in
       const bool complete = row.window + row.cached == static_cast<std::int64_t>(row.text.size());
       if (row.done || fed_[r] == 0 || !complete) continue;
       const auto drawn = static_cast<std::int64_t>(out[r].ids.size());
-      const std::int32_t id = draw_token(logits(r, time, fed_[r] - 1), options, r, drawn);
+      const std::int32_t id = draw_token(repeats[r].adjusted(logits(r, time, fed_[r] - 1)), options,
+                                         options.first_row + r, drawn);
       if (id == options.stop_id) {
         out[r].finish = Finish::stop;
         row.done = true;
@@ -153,6 +156,7 @@ std::vector<Generated> Generator::generate(const std::vector<std::vector<std::in
       }
       out[r].ids.push_back(id);
       row.text.push_back(id);
+      repeats[r].add_drawn(id);
       if (!on_token(r, id)) out[r].finish = Finish::stop, row.done = true;
       if (drawn + 1 >= options.max_tokens) row.done = true;
     }
@@ -160,26 +164,36 @@ std::vector<Generated> Generator::generate(const std::vector<std::vector<std::in
   return out;
 }
 
-std::vector<std::vector<std::vector<float>>> Generator::all_logits(
-    const std::vector<std::vector<std::int32_t>>& prompts, bool one_by_one) {
+void Generator::walk(const std::vector<std::vector<std::int32_t>>& prompts, bool one_by_one,
+                     OnLogits on_logits) {
   std::vector<Row> rows(static_cast<std::size_t>(rows_));
   for (std::size_t r = 0; r < rows.size(); ++r) {
     rows[r].done = r >= prompts.size();
     if (!rows[r].done) rows[r].text = prompts[r];
   }
-  std::vector<std::vector<std::vector<float>>> out(prompts.size());
   const std::int64_t time = one_by_one ? 1 : prefill_time_;
   for (bool more = true; more;) {
     feed(rows, one_by_one ? decode_ : prefill_, time);
     more = false;
     for (std::size_t r = 0; r < prompts.size(); ++r) {
-      for (std::int64_t t = 0; t < fed_[r]; ++t) {
-        const std::span<const float> row = logits(r, time, t);
-        out[r].emplace_back(row.begin(), row.end());
-      }
+      for (std::int64_t t = 0; t < fed_[r]; ++t)
+        on_logits(r, rows[r].cached - fed_[r] + t, logits(r, time, t));
       more |= rows[r].cached < static_cast<std::int64_t>(rows[r].text.size());
     }
   }
+}
+
+void Generator::each_logits(const std::vector<std::vector<std::int32_t>>& prompts,
+                            OnLogits on_logits) {
+  walk(prompts, false, on_logits);
+}
+
+std::vector<std::vector<std::vector<float>>> Generator::all_logits(
+    const std::vector<std::vector<std::int32_t>>& prompts, bool one_by_one) {
+  std::vector<std::vector<std::vector<float>>> out(prompts.size());
+  walk(prompts, one_by_one, [&](std::size_t row, std::int64_t, std::span<const float> logits) {
+    out[row].emplace_back(logits.begin(), logits.end());
+  });
   return out;
 }
 

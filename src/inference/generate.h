@@ -7,6 +7,7 @@
 
 #include "core/function_ref.h"
 #include "executor/executor.h"
+#include "inference/repeats.h"
 #include "models/config.h"
 
 namespace sluice {
@@ -18,6 +19,10 @@ struct SamplingOptions {
   double top_p = 1;        // nucleus: the smallest set of ids that holds this share
   std::uint64_t seed = 0;
   std::int32_t stop_id = -1;  // end of text; -1: none
+  RepeatOptions repeats = {};
+  // The number of the first prompt's stream of draws, the others following: a text that is one of
+  // many has the same draws in whatever company it is made.
+  std::uint64_t first_row = 0;
 };
 
 enum class Finish : std::uint8_t { length, stop };
@@ -30,6 +35,10 @@ struct Generated {
 // Called with each new id of a row as it is drawn; returning false ends that row (a stop string was
 // met).
 using OnToken = FunctionRef<bool(std::size_t row, std::int32_t id)>;
+
+// Called with the logits that follow a token of a prompt.
+using OnLogits =
+    FunctionRef<void(std::size_t row, std::int64_t token, std::span<const float> logits)>;
 
 // Draws one id from `logits` (the first `vocab` of a row). Draw number `index` of stream `row`
 // under the seed: the same on every machine for the same logits.
@@ -49,7 +58,10 @@ class Generator {
   std::vector<Generated> generate(const std::vector<std::vector<std::int32_t>>& prompts,
                                   const SamplingOptions& options, OnToken on_token);
 
-  // Logits of the last token of each prompt, or of all tokens: [prompt][token][vocab]. For tests.
+  // Reads prompts, and tells the logits after each of their tokens. REQUIRES: 1 <= prompts.size()
+  // <= rows, each of at least one id and at most the context.
+  void each_logits(const std::vector<std::vector<std::int32_t>>& prompts, OnLogits on_logits);
+  // The same: [prompt][token][vocab], by prefill or `one_by_one`. For tests.
   std::vector<std::vector<std::vector<float>>> all_logits(
       const std::vector<std::vector<std::int32_t>>& prompts, bool one_by_one);
 
@@ -61,6 +73,8 @@ class Generator {
     bool done = false;
   };
   void feed(std::vector<Row>& rows, int program, std::int64_t time);
+  void walk(const std::vector<std::vector<std::int32_t>>& prompts, bool one_by_one,
+            OnLogits on_logits);
   std::span<const float> logits(std::size_t row, std::int64_t time, std::int64_t token) const;
 
   Executor& executor_;

@@ -117,7 +117,7 @@ Session::Session(const ModelFolder& folder, const SessionOptions& options)
 
   InferenceOptions inference;
   inference.evaluation = {std::max<std::int64_t>(1, evaluation_tokens / sequence_), sequence_};
-  if (options.rows > 0) inference.evaluation.batch = 1;
+  if (options.rows > 0 && options.sequence == 1) inference.evaluation.batch = 1;
   inference.rows = options.rows;
   const int gpu = cuda_index(options.plan.device);
   if (gpu >= 0) (void)cuda_device(gpu);  // refused before anything is planned

@@ -84,6 +84,10 @@ void describe(OptionTable& table, RunConfig& c) {
   table.add("run.save_every", &c.save_every, free, "steps; 0: at the end only");
   table.add("run.sample_every", &c.sample_every, free, "steps; 0: never");
   table.add("run.keep_last", &c.keep_last, free, "checkpoints to keep");
+  table.add("run.keep_every", &c.keep_every, free,
+            "steps whose checkpoints are kept besides, for good; 0: none");
+  table.add("run.keep_best", &c.keep_best, free,
+            "save at the least validation loss so far, and keep that besides");
   table.add("run.seed", &c.seed, numerics, "of initial weights and data order");
   table.add("run.threads", &c.threads, free, "of the CPU (auto: all this process may use)")
       .allows_auto = true;
@@ -91,6 +95,10 @@ void describe(OptionTable& table, RunConfig& c) {
       .choices = {"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx"};
   table.add("run.sample_prompt", &c.sample_prompt, free, "how samples begin");
   table.add("run.sample_tokens", &c.sample_tokens, free, "length of samples");
+  table.add("run.norms_every", &c.norms_every, free,
+            "steps; norms of each layer's weights and gradients in metrics.jsonl; 0: never");
+  table.add("run.tensorboard", &c.tensorboard, free,
+            "write the metrics for TensorBoard too, into the run's folder");
   table.add("run.log_hashes", &c.log_hashes, free, "hash every value, for `sluice diff`");
   table.add("run.poison", &c.poison, free, "fill freed memory with NaN");
   table.add("run.eager", &c.eager, free, "on a GPU, launch every kernel by itself: no CUDA graphs");

@@ -39,11 +39,15 @@ struct RunConfig {
   std::int64_t save_every = 500;
   std::int64_t sample_every = 0;
   std::int64_t keep_last = 3;
+  std::int64_t keep_every = 0;  // steps; their checkpoints stay for good
+  bool keep_best = false;       // by validation loss
   std::int64_t seed = 0;
   std::int64_t threads = 0;  // 0: those that this process may use
   std::string isa = "auto";
   std::string sample_prompt;
   std::int64_t sample_tokens = 64;
+  std::int64_t norms_every = 0;  // steps
+  bool tensorboard = false;
   bool log_hashes = false;
   bool poison = false;
   bool eager = false;

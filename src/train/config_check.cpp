@@ -86,6 +86,26 @@ void check_attention(const Config& config) {
   });
 }
 
+// What is never made cannot be kept.
+void check_kept(const Config& config) {
+  const RunConfig& run = config.run;
+  require(run.keep_every == 0 || run.save_every == 0 || run.keep_every % run.save_every == 0, [&] {
+    const std::int64_t saves = std::max<std::int64_t>(1, run.keep_every / run.save_every);
+    return Error(Exit::usage, {"run.keep_every names steps that are not saved",
+                               config.place("run.keep_every"),
+                               fmt::format("a multiple of run.save_every = {}", run.save_every),
+                               fmt::format("{}", run.keep_every),
+                               {fmt::format("run.keep_every = {}", saves * run.save_every)}});
+  });
+  require(!run.keep_best || (run.validate_every > 0 && !config.data.validation.empty()), [&] {
+    return Error(Exit::usage, {"the best checkpoint is that of the least validation loss",
+                               config.place("run.keep_best"),
+                               "data.validation, and run.validate_every above 0",
+                               run.validate_every > 0 ? "no data.validation" : "no validation",
+                               {"run.keep_best = false"}});
+  });
+}
+
 void check_run(const Config& config) {
   const RunConfig& run = config.run;
   require_range(config, "run.tokens", run.tokens, 0);
@@ -95,6 +115,9 @@ void check_run(const Config& config) {
   require_range(config, "run.sample_every", run.sample_every, 0);
   require_range(config, "run.sample_tokens", run.sample_tokens, 0);
   require_range(config, "run.keep_last", run.keep_last, 1);
+  require_range(config, "run.keep_every", run.keep_every, 0);
+  require_range(config, "run.norms_every", run.norms_every, 0);
+  check_kept(config);
   require_range(config, "run.seed", run.seed, 0, INT64_MAX);
   require_range(config, "run.threads", run.threads, 0, 4096);
   if (run.tokens != 0) require_one_step(config);

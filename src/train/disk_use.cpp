@@ -1,6 +1,7 @@
 #include "train/disk_use.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "backend/disk/disk_space.h"
 #include "checkpoint/state_files.h"
@@ -14,7 +15,7 @@ DiskUse disk_use(const Config& config, const ProgramSet& programs) {
   out.checkpoint = checkpoint_bytes(model_tensors(*programs.model, config.model));
   for (const Action& action : programs.named("steady").actions)
     if (action.phase == Phase::write) out.written_per_step += action.bytes;
-  out.checkpoints = config.run.keep_last + 1;
+  out.checkpoints = kept_checkpoints(config) + 1;
   const std::int64_t steps = length_of(config).steps;
   if (steps == 0) return out;
   const std::int64_t saves = saves_after(config, 0);
@@ -24,11 +25,27 @@ DiskUse disk_use(const Config& config, const ProgramSet& programs) {
   return out;
 }
 
+std::int64_t kept_checkpoints(const Config& config) {
+  const RunConfig& run = config.run;
+  const std::int64_t steps = length_of(config).steps;
+  return run.keep_last + (run.keep_every > 0 ? steps / run.keep_every : 0) +
+         (run.keep_best ? 1 : 0);
+}
+
 std::int64_t saves_after(const Config& config, std::int64_t step) {
   const std::int64_t steps = length_of(config).steps, every = config.run.save_every;
+  // Every validation may be the best so far.
+  const std::int64_t validated = config.run.keep_best ? config.run.validate_every : 0;
+  const auto times = [](std::int64_t last, std::int64_t period) {
+    return period > 0 ? last / period : 0;
+  };
+  const auto saves_to = [&](std::int64_t last) {
+    const std::int64_t both = every > 0 && validated > 0 ? std::lcm(every, validated) : 0;
+    return times(last, every) + times(last, validated) - times(last, both);
+  };
   if (step >= steps) return 0;
-  if (every == 0) return 1;
-  return steps / every - step / every + (steps % every == 0 ? 0 : 1);
+  const auto is_time = [&](std::int64_t period) { return period > 0 && steps % period == 0; };
+  return saves_to(steps) - saves_to(step) + (is_time(every) || is_time(validated) ? 0 : 1);
 }
 
 namespace {
@@ -69,7 +86,7 @@ Error too_little(const Need& need, const DiskUse& use, std::int64_t there, std::
 
 void require_disk(const Config& config, const DiskUse& use, const std::string& scratch_folder,
                   const RunSoFar& run) {
-  const std::int64_t more = std::max<std::int64_t>(0, config.run.keep_last + 1 - run.there);
+  const std::int64_t more = std::max<std::int64_t>(0, kept_checkpoints(config) + 1 - run.there);
   std::vector<Need> needs{{run.folder, 0, std::min(more, saves_after(config, run.step))}};
   if (same_disk(scratch_folder, run.folder))
     needs.front().scratch = use.scratch;

@@ -12,7 +12,7 @@ namespace sluice {
 struct DiskUse {
   std::int64_t scratch = 0;
   std::int64_t checkpoint = 0;        // one of them, a tokenizer apart
-  std::int64_t checkpoints = 1;       // most at a time: keep_last and the one being written
+  std::int64_t checkpoints = 1;       // most at a time: those kept and the one being written
   std::int64_t written_per_step = 0;  // to the scratch file
   double written = 0;  // by the whole run, saves included: exceeds 2^63; 0: run.tokens is not said
 
@@ -20,7 +20,10 @@ struct DiskUse {
 };
 DiskUse disk_use(const Config& config, const ProgramSet& programs);
 
-// How many checkpoints a run saves that goes on from a step to its end.
+// How many checkpoints stay when the run has ended.
+std::int64_t kept_checkpoints(const Config& config);
+// How many checkpoints a run saves that goes on from a step to its end, at
+// most.
 std::int64_t saves_after(const Config& config, std::int64_t step);
 
 // The run as it is found.

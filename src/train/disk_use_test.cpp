@@ -30,6 +30,28 @@ TEST(DiskUse, CountsTheSavesThatAreLeft) {
       }
 }
 
+// Every validation may be the best so far.
+TEST(DiskUse, CountsTheBestOnesAndThoseForGood) {
+  for (const std::int64_t every : {0, 2, 3, 4})
+    for (const std::int64_t validate : {1, 2, 3, 6}) {
+      Config config = run_of(12, every, 3);
+      config.run.validate_every = validate;
+      config.run.keep_best = true;
+      for (std::int64_t from = 0; from <= 12; ++from) {
+        std::int64_t saves = 0;
+        for (std::int64_t step = from + 1; step <= 12; ++step)
+          saves += step == 12 || (every > 0 && step % every == 0) || step % validate == 0 ? 1 : 0;
+        EXPECT_EQ(saves_after(config, from), saves) << every << " " << validate << " " << from;
+      }
+    }
+  Config config = run_of(100, 5, 3);
+  EXPECT_EQ(kept_checkpoints(config), 3);
+  config.run.keep_every = 20;
+  EXPECT_EQ(kept_checkpoints(config), 8);
+  config.run.keep_best = true;
+  EXPECT_EQ(kept_checkpoints(config), 9);
+}
+
 TEST(DiskUse, ALongRunWritesMoreThan64BitsCount) {
   constexpr const char* text = R"(
 model = { family = "gpt2", layers = 2, width = 32, heads = 2, context = 32, vocab = 64 }

@@ -49,10 +49,12 @@ TEST(Key, free_options_leave_it_alone) {
   for (const char* text : {"data.train=x",         "data.validation=y",     "run.threads=3",
                            "run.validate_every=1", "run.validate_tokens=1", "run.save_every=1",
                            "run.sample_every=1",   "run.sample_prompt=x",   "run.sample_tokens=1",
-                           "run.keep_last=1",      "run.log_hashes=true",   "run.poison=true",
-                           "run.eager=true",       "run.sync=true",         "run.name=x",
-                           "plan.device=cpu",      "plan.recompute=block",  "plan.micro_batch=2",
-                           "plan.head_chunk=4096", "plan.stash=spilled",    "plan.blobs=parts"})
+                           "run.keep_last=1",      "run.keep_every=3",      "run.keep_best=true",
+                           "run.norms_every=2",    "run.tensorboard=true",  "run.log_hashes=true",
+                           "run.poison=true",      "run.eager=true",        "run.sync=true",
+                           "run.name=x",           "plan.device=cpu",       "plan.recompute=block",
+                           "plan.micro_batch=2",   "plan.head_chunk=4096",  "plan.stash=spilled",
+                           "plan.blobs=parts"})
     EXPECT_EQ(key_of(with({text})).text, key.text) << text;
   // What the instruction set decides when it is left to: the precision.
   EXPECT_EQ(key_of(with({"plan.precision=float32", "run.isa=portable"})).text,

@@ -34,17 +34,26 @@ class Loop {
       const bool last = step == length_.steps || stop;
       const bool planted = plants_at(p_.faults, step);
       if (!last && !planted && !due(run_.validate_every, step) && !due(run_.save_every, step) &&
-          !due(run_.sample_every, step))
+          !due(run_.sample_every, step) && !due(run_.norms_every, step))
         continue;
       settle(step);
       if (p_.tracing != nullptr) p_.tracing->ended(step, last);
       if (planted) p_.trainer.derive();
       const std::uint64_t digest = p_.trainer.digest();
-      if (p_.validator != nullptr && (due(run_.validate_every, step) || step == length_.steps))
-        p_.log.validation(step, p_.validator->run(step == length_.steps), digest);
+      RunFiles::Findings found{.digest = digest, .validation = {}};
+      if (p_.validator != nullptr && (due(run_.validate_every, step) || step == length_.steps)) {
+        const bool whole = step == length_.steps;
+        const Evaluation loss = p_.validator->run(whole);
+        p_.log.validation(step, loss, digest);
+        // The last one, over all tokens, has no like before it.
+        if (!whole || run_.validate_tokens == 0) found.validation = loss;
+        found.best = run_.keep_best && found.validation && p_.files.is_best(loss);
+      }
+      if (due(run_.norms_every, step))
+        p_.log.norms(step, layer_norms(p_.trainer, p_.trainer.result(step).weight));
       if (p_.sampler != nullptr && (due(run_.sample_every, step) || step == length_.steps))
         p_.sampler->run(step, p_.log);
-      if (due(run_.save_every, step) || last) save(step, digest);
+      if (due(run_.save_every, step) || last || found.best) save(step, found);
       if (stop && step < length_.steps) return Exit::requeue;
       mark_ = Clock::now();
     }
@@ -75,10 +84,10 @@ class Loop {
     if (!result.finite) throw diverged(p_.trainer, result, p_.files.folder().string());
   }
 
-  void save(std::int64_t step, std::uint64_t digest) {
+  void save(std::int64_t step, const RunFiles::Findings& found) {
     try {
-      p_.files.save(p_.trainer, p_.config, p_.key, step, digest, p_.tokenizer_path);
-      p_.log.saved(step, digest);
+      p_.files.save(p_.trainer, p_.config, p_.key, step, found, p_.tokenizer_path);
+      p_.log.saved(step, found.digest, found.best);
     } catch (const Error& e) {
       if (e.code() != Exit::disk) throw;
       // The last good checkpoint stays.

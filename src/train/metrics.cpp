@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "core/hash.h"
 #include "planner/flops.h"
@@ -101,6 +102,12 @@ void MetricsLog::step(const StepResult& r, const Pace& pace) {
       R"({{"step":{},"loss":{},"grad_norm":{},"lr":{},"tokens":{},"tokens_per_second":{:.1f},"mfu":{},"memory":{}{}}})",
       r.step, Number{r.loss}, Number{r.grad_norm}, Number{r.lr}, pace.tokens,
       pace.tokens_per_second, Number{mfu}, memory, skipped.data()));
+  if (EventsFile* events = options_.events)
+    events->add(r.step, {{"train/loss", r.loss},
+                         {"train/grad_norm", r.grad_norm},
+                         {"train/learning_rate", r.lr},
+                         {"speed/tokens_per_second", pace.tokens_per_second},
+                         {"speed/mfu", mfu}});
   console_.set({r.step, options_.steps, r.loss, pace.tokens_per_second, mfu, pace.seconds_left});
   if (!shows_step(r)) return console_.redraw(false);
   std::array<char, 32> share{}, clock;
@@ -121,6 +128,8 @@ void MetricsLog::validation(std::int64_t step, const Evaluation& e, std::uint64_
   write(print(buffer_,
               R"({{"step":{},"val_loss":{},"val_tokens":{},"bits_per_byte":{},"digest":"{}"}})",
               step, Number{e.loss}, e.tokens, Number{bits}, hex64(digest)));
+  if (EventsFile* events = options_.events)
+    events->add(step, {{"validation/loss", e.loss}, {"validation/bits_per_byte", bits}});
   if (e.bits_per_byte)
     console_.line(print(buffer_,
                         "step {} | validation loss {:.4f} | {:.4f} bits per byte | digest {}", step,
@@ -130,9 +139,31 @@ void MetricsLog::validation(std::int64_t step, const Evaluation& e, std::uint64_
                         hex64(digest)));
 }
 
-void MetricsLog::saved(std::int64_t step, std::uint64_t digest) {
-  write(print(buffer_, R"({{"step":{},"saved":true,"digest":"{}"}})", step, hex64(digest)));
-  console_.line(print(buffer_, "step {} | saved | digest {}", step, hex64(digest)));
+void MetricsLog::norms(std::int64_t step, const LayerNorms& norms) {
+  const auto numbers = [](const std::vector<double>& values) {
+    nlohmann::json out = nlohmann::json::array();
+    for (const double value : values)
+      out.push_back(std::isfinite(value) ? nlohmann::json(value) : nlohmann::json());
+    return out;
+  };
+  const nlohmann::json row = {{"step", step},
+                              {"weight_norms", numbers(norms.weights)},
+                              {"grad_norms", numbers(norms.gradients)}};
+  write(row.dump());
+  if (EventsFile* events = options_.events)
+    for (std::size_t layer = 0; layer < norms.weights.size(); ++layer) {
+      const std::string name = layer_label(layer, norms.weights.size());
+      events->add(step, {{"weight_norm/" + name, norms.weights[layer]},
+                         {"grad_norm/" + name, norms.gradients[layer]}});
+    }
+  console_.line(print(buffer_, "step {} | norm of all weights {:.4g}", step, total(norms.weights)));
+}
+
+void MetricsLog::saved(std::int64_t step, std::uint64_t digest, bool best) {
+  write(print(buffer_, R"({{"step":{},"saved":true{},"digest":"{}"}})", step,
+              best ? R"(,"best":true)" : "", hex64(digest)));
+  console_.line(print(buffer_, "step {} | saved{} | digest {}", step,
+                      best ? ", the best so far" : "", hex64(digest)));
 }
 
 void MetricsLog::say(std::string_view line) { console_.line(line); }

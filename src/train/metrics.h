@@ -6,9 +6,11 @@
 #include <functional>
 #include <string_view>
 
+#include "checkpoint/events_file.h"
 #include "checkpoint/metrics_file.h"
 #include "inference/evaluate.h"
 #include "models/config.h"
+#include "train/norms.h"
 #include "train/progress.h"
 #include "train/trainer.h"
 
@@ -34,6 +36,7 @@ struct MetricsOptions {
   double peak_flops = 0;       // FLOPs per second that are 100%; 0: not known, there is no MFU
   // Bytes that the run has of where its plan's memory lies. Null: of the process, the most so far.
   std::function<std::int64_t()> memory = nullptr;
+  EventsFile* events = nullptr;  // the numbers for TensorBoard; null: not wanted. Outlives the log.
 };
 
 class MetricsLog {
@@ -43,7 +46,8 @@ class MetricsLog {
 
   void step(const StepResult& result, const Pace& pace);
   void validation(std::int64_t step, const Evaluation& evaluation, std::uint64_t digest);
-  void saved(std::int64_t step, std::uint64_t digest);
+  void norms(std::int64_t step, const LayerNorms& norms);
+  void saved(std::int64_t step, std::uint64_t digest, bool best = false);
   // A row of its own: one JSON object.
   void row(std::string_view json) { write(json); }
   // One line for a person: samples, warnings.

@@ -166,14 +166,15 @@ Exit with_prediction(Exit exit, MetricsLog& log, const std::optional<Machine>& m
 }
 
 MetricsOptions metrics_options(const TrainRequest& request, std::int64_t steps, double peak,
-                               const Device& device) {
+                               const Device& device, EventsFile* events) {
   const Config& config = request.config;
   const auto flops = device.is_gpu() ? causal_flops : utilization_flops;
   MetricsOptions out{.steps = steps,
                      .json = request.json,
                      .bar = request.bar,
                      .flops_per_token = flops(config.model, config.batch.sequence),
-                     .peak_flops = peak};
+                     .peak_flops = peak,
+                     .events = events};
   if (device.is_gpu()) out.memory = [&device] { return device.bytes_taken(); };
   return out;
 }
@@ -482,8 +483,11 @@ Exit train(const TrainRequest& asked) {
   if (algorithms) keep_algorithms(files.folder(), algorithms->table);
   const RunLength length = length_of(config);
   const Peak peak = peak_of(request, plan, here.measured, device);
-  MetricsLog log((files.folder() / "metrics.jsonl").string(),
-                 metrics_options(request, length.steps, peak.flops, device));
+  std::optional<EventsFile> events;
+  if (config.run.tensorboard) events.emplace(files.folder(), files.step());
+  MetricsLog log(
+      (files.folder() / "metrics.jsonl").string(),
+      metrics_options(request, length.steps, peak.flops, device, events ? &*events : nullptr));
   log.say(headline(config, plan, device, key, *programs, files, memory.total));
   if (!settled.empty()) log.say("sluice: " + settled);
   say_start(log, peak, config, plan, device, files);

@@ -1,8 +1,10 @@
 #include "train/run_files.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/manifest.h"
 #include "checkpoint/metrics_file.h"
 #include "checkpoint/state_files.h"
 #include "core/file.h"
@@ -168,6 +170,11 @@ void RunFiles::open(const Config& config, const NumericsKey& key, const PlanFile
   store_ =
       std::make_unique<CheckpointStore>(folder_, static_cast<int>(config.run.keep_last), faults);
   for (const fs::path& damaged : damaged_) store_->set_aside(damaged);
+  find_best();
+  store_->keep_also(
+      [this, every = config.run.keep_every, best = config.run.keep_best](std::int64_t step) {
+        return (every > 0 && step % every == 0) || (best && best_ && step == best_->step);
+      });
   for (const char* file : {"metrics.jsonl", "hashes.jsonl", "samples.jsonl"})
     truncate_after(folder_ / file, step());
   if (resumed_)
@@ -205,8 +212,32 @@ std::vector<std::string> RunFiles::load(Trainer& trainer, const ModelConfig& mod
   return messages;
 }
 
+// Every checkpoint says what was found when it was made.
+void RunFiles::find_best() {
+  for (const std::int64_t step : checkpoint_steps(folder_)) {
+    const fs::path path = folder_ / "checkpoints" / folder_of_step(step) / "manifest.json";
+    try {
+      const nlohmann::json run = parse_manifest(read_file(path.string()), path.string()).run;
+      if (!run.contains("validation")) continue;
+      const nlohmann::json& found = run["validation"];
+      Evaluation validation;
+      validation.loss = found.at("loss").get<double>();
+      validation.tokens = found.at("tokens").get<std::int64_t>();
+      if (is_best(validation)) best_ = {step, validation.tokens, validation.loss};
+    } catch (const nlohmann::json::exception&) {  // it says nothing then
+    } catch (const Error&) {                      // whoever uses it is told what is damaged
+    }
+  }
+}
+
+bool RunFiles::is_best(const Evaluation& validation) const {
+  if (!std::isfinite(validation.loss)) return false;
+  return !best_ || validation.tokens != best_->tokens || validation.loss < best_->loss;
+}
+
 void RunFiles::save(const Trainer& trainer, const Config& config, const NumericsKey& key,
-                    std::int64_t step, std::uint64_t digest, const std::string& tokenizer_path) {
+                    std::int64_t step, const Findings& findings,
+                    const std::string& tokenizer_path) {
   const auto access = [&](int layer, const std::string& value) {
     return trainer.tensor(layer, value, Access::read);
   };
@@ -217,11 +248,20 @@ void RunFiles::save(const Trainer& trainer, const Config& config, const Numerics
     save.add_file("tokenizer.json", read_file(tokenizer_path));
   const std::int64_t tokens = length_of(config).tokens_after(step);
   nlohmann::json run{{"step", step},        {"cursor", tokens / config.batch.sequence},
-                     {"tokens", tokens},    {"digest", hex64(digest)},
+                     {"tokens", tokens},    {"digest", hex64(findings.digest)},
                      {"key", key.text},     {"key_hash", key.hash()},
                      {"changes", changes_}, {"config", to_toml(config)}};
   if (const std::span<double> spikes = trainer.spikes(); !spikes.empty()) run["spikes"] = spikes;
-  save.commit(run);
+  if (const auto& found = findings.validation)
+    run["validation"] = {{"loss", found->loss}, {"tokens", found->tokens}};
+  const std::optional<Best> before = best_;
+  if (findings.best) best_ = {step, findings.validation->tokens, findings.validation->loss};
+  try {
+    save.commit(run);  // which removes what is not the best any more
+  } catch (const Error&) {
+    best_ = before;
+    throw;
+  }
 }
 
 }  // namespace sluice

@@ -1,4 +1,5 @@
-// A run directory: config.toml, metrics.jsonl, hashes.jsonl, samples.jsonl, checkpoints/. Opening
+// A run directory: config.toml, metrics.jsonl, hashes.jsonl, samples.jsonl, TensorBoard's
+// events, checkpoints/. Opening
 // one decides between a new run, a resumed one and a refusal; nothing is changed before that is
 // decided.
 #pragma once
@@ -8,6 +9,7 @@
 #include <optional>
 
 #include "checkpoint/store.h"
+#include "inference/evaluate.h"
 #include "train/key.h"
 #include "train/plan_file.h"
 #include "train/trainer.h"
@@ -44,11 +46,21 @@ class RunFiles {
   // what a person is told about that. Checkpoints that a kill kept too many of are removed then.
   std::vector<std::string> load(Trainer& trainer, const ModelConfig& model);
 
+  // What was found of the weights that a save is of.
+  struct Findings {
+    std::uint64_t digest = 0;
+    std::optional<Evaluation> validation;  // none: this step was not validated
+    bool best = false;                     // is_best() said so
+  };
+  // Whether no checkpoint that is there has as small a loss over as many tokens.
+  bool is_best(const Evaluation& validation) const;
   // Writes the checkpoint of `step`. Error(Exit::disk) leaves everything as it was.
   void save(const Trainer& trainer, const Config& config, const NumericsKey& key, std::int64_t step,
-            std::uint64_t digest, const std::string& tokenizer_path);
+            const Findings& findings, const std::string& tokenizer_path);
 
  private:
+  void find_best();
+
   std::filesystem::path folder_;
   std::optional<Checkpoint> resumed_;
   std::vector<std::string> messages_;
@@ -57,6 +69,11 @@ class RunFiles {
   std::string conversions_;  // changes of format since the resumed step, in words
   std::unique_ptr<RunLock> lock_;
   std::unique_ptr<CheckpointStore> store_;
+  struct Best {
+    std::int64_t step = 0, tokens = 0;
+    double loss = 0;
+  };
+  std::optional<Best> best_;  // of the checkpoints that are there
 };
 
 }  // namespace sluice

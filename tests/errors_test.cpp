@@ -6,7 +6,6 @@
 // for the instruction sets of this machine. A set-up that exits with 77 says that this machine has
 // what the row is about the lack of: then the command must succeed.
 #include <gtest/gtest.h>
-#include <cctype>
 
 #include <cctype>
 #include <fstream>

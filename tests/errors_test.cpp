@@ -143,7 +143,7 @@ TEST_P(Errors, SayWhatIsWrongAndChangeNothing) {
 INSTANTIATE_TEST_SUITE_P(Table, Errors, testing::ValuesIn(all_rows()), [](const auto& instance) {
   std::string name = instance.param.name;
   for (char& c : name)
-    if (c == ' ' || c == '-') c = '_';
+    if (c == ' ' || c == '-' || c == '.') c = '_';
   return name;
 });
 

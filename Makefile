@@ -117,7 +117,7 @@ stage-tsan:
 stages:
 	@tools/timed --start $(SETUP_SECONDS)
 	@tools/timed set-up 3 $(MAKE) merges cuda-headers
-	@tools/timed checks 3 $(MAKE) check
+	@tools/timed checks 4 $(MAKE) check
 	@tools/timed --must 'CPU build' 8 $(MAKE) test-build
 	@tools/timed 'quick tests' 1 $(MAKE) stage-quick
 	@tools/timed 'slow tests' 9 $(MAKE) stage-slow
